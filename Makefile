@@ -1,0 +1,42 @@
+# make run | build | build-debug | check | fix | test | test-all | bench | clean
+# Needs Python 3.11 to 3.13 with venv, a C compiler and make; everything else is installed into .venv.
+PYTHON ?= python3
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+ARGS   ?=
+ONLY   ?=
+
+SOURCES := $(wildcard cython_ext/*.pyx cython_ext/*.pxd cython_ext/simd/*.h)
+
+.PHONY: run build build-debug check fix test test-all bench clean
+.DELETE_ON_ERROR:
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q --disable-pip-version-check -r requirements.lock
+	touch $@
+
+$(VENV)/.built: $(VENV)/.installed setup.py $(SOURCES)
+	$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+build: $(VENV)/.built
+
+run: build
+	$(PY) run.py $(ARGS)
+
+test: build
+	$(PY) -m pytest -q $(ARGS)
+
+check: build
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(VENV)/bin/lint-imports
+	$(PY) -m mypy
+
+fix: build
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+clean:
+	rm -rf build dist .venv velostream.egg-info cython_ext/*.so

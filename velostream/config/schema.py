@@ -1,0 +1,117 @@
+"""The root of the configuration, and the base class of each group.
+
+A group's options hold their own dataclasses beside their code (`velostream/connectors/file.py`, …);
+every field is a configuration key, an override and a heading of the documentation, all of one name.
+Durations and sizes are text with a unit (`10s`, `4MiB`; `velostream.config.units`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class SourceConfig:
+    """What every source has."""
+
+    kind: str = MISSING
+    # Column to SQL type, in order; empty: inferred from the first MiB.
+    schema: dict[str, str] = field(default_factory=dict)
+    # Zone (IANA name) of timestamps written without one.
+    timezone: str = "UTC"
+    # Column to strptime format, or to the unit of an epoch number: s, ms (the default), us, ns.
+    timestamp_formats: dict[str, str] = field(default_factory=dict)
+    # Column of the event time, for windows that name none.
+    event_time: str = ""
+    # How far behind the latest event time a record may come: a duration, or "unlimited".
+    # Empty: unlimited for a bounded source, 5s for an unbounded one.
+    out_of_orderness: str = ""
+    # A partition silent for so long no longer holds the watermark back. Unbounded sources only.
+    idle_timeout: str = "30s"
+    # An event time further ahead of the clock than this is a record error. Unbounded sources only.
+    max_ahead: str = "1d"
+    # What happens to late records: drop, side_output, update.
+    late: str = "drop"
+    # How long after its end a window still takes records under late=update.
+    allowed_lateness: str = "0s"
+
+
+@dataclass
+class SinkConfig:
+    """What every sink has."""
+
+    kind: str = MISSING
+    # The query whose output it takes, by the name of its CREATE. Empty: the query named like the sink,
+    # else the last query.
+    stream: str = ""
+
+
+@dataclass
+class ProcessorConfig:
+    """How a job is run: `processor=v1` (one lane) or `processor=v2` (many)."""
+
+    version: str = "v2"
+    # Lanes; null: the CPUs that this process may use.
+    partitions: int | None = None
+    # Pin each lane to a CPU.
+    affinity: bool = False
+    # Bytes of a block under load.
+    block_size: str = "4MiB"
+    # Records of a block instead; 0: by size. For tests and for latency.
+    block_records: int = 0
+    # Bytes of input in flight; reading stops above.
+    queue_size: str = "64MiB"
+    # Units in which keyed state is dealt to lanes and saved.
+    key_groups: int = 128
+
+
+@dataclass
+class FailureConfig:
+    """What happens to a record that fails, and to a source or sink that does."""
+
+    strategy: str = "log_and_continue"
+    # Failed records that are logged in full, with position and reason.
+    log_first: int = 3
+    # For sources and sinks under retry_with_backoff.
+    max_retries: int = 10
+    backoff: str = "100ms"
+    max_backoff: str = "10s"
+    # Where send_to_dlq writes; empty: dlq.ndjson in the run's folder.
+    dlq_path: str = ""
+
+
+@dataclass
+class ObservabilityConfig:
+    """What a person sees of a run."""
+
+    # Progress bar: auto (when the output is a terminal), on, off.
+    progress: str = "auto"
+    log_level: str = "WARNING"
+
+
+@dataclass
+class EmitConfig:
+    """When updating queries send rows."""
+
+    # One row per changed group and block, or per record: block, record.
+    changes: str = "block"
+
+
+@dataclass
+class JobConfig:
+    """A whole job: what a file of `conf/job` gives, with the groups that it selects."""
+
+    name: str = "job"
+    # SQL text, or the path of a .sql file.
+    sql: str = ""
+    sources: dict[str, Any] = field(default_factory=dict)
+    sinks: dict[str, Any] = field(default_factory=dict)
+    processor: ProcessorConfig = field(default_factory=ProcessorConfig)
+    failure: FailureConfig = field(default_factory=FailureConfig)
+    emit: EmitConfig = field(default_factory=EmitConfig)
+    observability: ObservabilityConfig = field(default_factory=ObservabilityConfig)
+    # Folder of this run's results and report; empty: nothing is written but what sinks name.
+    output_dir: str = ""

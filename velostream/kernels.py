@@ -1,0 +1,1 @@
+"""The one door to the kernels: every other module takes them from here, none imports `cython_ext`."""

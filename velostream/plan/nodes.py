@@ -1,0 +1,154 @@
+"""The physical plan: frozen data, printed by `explain`, made into operators by the runtime.
+
+A `Stage` is a chain of nodes between exchanges. A query becomes one stage when it needs no exchange,
+else two: what runs where the rows are read, and what runs where their key lives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal as Choice
+
+import pyarrow as pa
+
+from velostream.sql.expressions import Expr
+from velostream.sql.logical import Item
+
+UNLIMITED = None
+
+
+@dataclass(frozen=True, slots=True)
+class WatermarkSpec:
+    """How a source's time goes on.
+
+    `out_of_orderness_us` is None when disorder is unlimited: nothing is late, windows close at the end.
+    `max_ahead_us` and `idle_timeout_us` are None for bounded sources.
+    """
+
+    column: str
+    out_of_orderness_us: int | None
+    max_ahead_us: int | None = None
+    idle_timeout_us: int | None = None
+    late: Choice["drop", "side_output", "update"] = "drop"
+    allowed_lateness_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScanNode:
+    """A source: the columns that are decoded, in order, and its event time if a window uses it."""
+
+    source: str
+    columns: tuple[str, ...]
+    schema: pa.Schema
+    bounded: bool
+    watermark: WatermarkSpec | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FilterNode:
+    """Keeps the rows for which `predicate` is TRUE; the others count as filtered."""
+
+    predicate: Expr
+    schema: pa.Schema
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectNode:
+    """Columns computed from columns."""
+
+    items: tuple[Item, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([pa.field(item.name, item.expr.type) for item in self.items])
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateSpec:
+    """One aggregate over columns of the input: `argument` and `filter` are column names, or None.
+
+    `filter` is a BOOLEAN column: only rows where it is TRUE count. `argument` is None for COUNT(*).
+    """
+
+    name: str
+    function: str
+    argument: str | None
+    type: pa.DataType
+    distinct: bool = False
+    filter: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSpec:
+    """`kind` is a name of the window registry; `time` a TIMESTAMP column of the input."""
+
+    kind: str
+    time: str
+    size_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateNode:
+    """Groups rows by key columns and window.
+
+    `input` is the schema of the rows that arrive, `schema` that of the rows that leave: the key columns,
+    `_window_start` and `_window_end` when windowed, then the aggregates. `having` sees `schema`.
+    `emit` final: a group is sent once, when its window closes or the input ends; changes: after each block
+    (`granularity` block) or record. `global_group`: neither keys nor window, one row even without input.
+    """
+
+    keys: tuple[str, ...]
+    aggregates: tuple[AggregateSpec, ...]
+    window: WindowSpec | None
+    input: pa.Schema
+    schema: pa.Schema
+    having: Expr | None = None
+    emit: Choice["final", "changes"] = "final"
+    granularity: Choice["block", "record"] = "block"
+    late: Choice["drop", "side_output", "update"] = "drop"
+    allowed_lateness_us: int = 0
+
+    @property
+    def global_group(self) -> bool:
+        return not self.keys and self.window is None
+
+
+Node = FilterNode | ProjectNode | AggregateNode
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """How rows reach a stage: `none` (where they are) or `local` (to the lane of their key group).
+
+    `keys` are the columns hashed; `reason` says why, for `explain`.
+    """
+
+    kind: Choice["none", "local"]
+    keys: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """`input` is a source's name, or the id of the stage whose rows it takes.
+
+    `stream` is the name under which its rows are known (sinks and later queries take them), or None when
+    they go only to the query's second stage.
+    """
+
+    id: int
+    query: str
+    input: str | int
+    exchange: Exchange
+    nodes: tuple[Node, ...]
+    schema: pa.Schema
+    stream: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`sinks` maps a sink's name to the stream it takes. Stages come after the stages they read."""
+
+    scans: tuple[ScanNode, ...]
+    stages: tuple[Stage, ...]
+    sinks: dict[str, str] = field(default_factory=dict)
