@@ -1,0 +1,362 @@
+"""Exact arithmetic on BIGINT and DECIMAL columns: a result that does not fit is flagged, never wrapped.
+
+Every function takes pyarrow arrays (a constant as an array of length 1 with `n` given by the other side,
+or a `pa.Scalar`) and returns `(result, flags)`. `result` is a pyarrow array, NULL where an argument is.
+`flags` is a numpy bool array, one per row, True for rows whose value is not in the result's type (the value
+there is unspecified and the caller makes it NULL); None when there is none. Rows with a NULL are not flagged.
+
+A first pass computes and only notes *whether* a row is out of range, so that the compiler can use wide
+instructions; flags are made by a second pass when there is one.
+"""
+
+from libc.math cimport fmod
+from libc.stdint cimport int64_t, uint8_t, uintptr_t
+
+from cython_ext.columns cimport Column, column_of, is_valid, validity_of
+
+import numpy as np
+import pyarrow as pa
+
+cdef extern from *:
+    """
+    /* Arrow promises an alignment of 8 bytes, not the 16 of a plain __int128. */
+    typedef __int128 int128 __attribute__((aligned(8)));
+
+    static inline int add_overflows(int64_t a, int64_t b, int64_t* r) {
+        /* Written out, since compilers make wide instructions of this and not of the built-in. */
+        uint64_t s = (uint64_t)a + (uint64_t)b;
+        *r = (int64_t)s;
+        return (int)((((uint64_t)a ^ s) & ((uint64_t)b ^ s)) >> 63);
+    }
+    static inline int subtract_overflows(int64_t a, int64_t b, int64_t* r) {
+        uint64_t s = (uint64_t)a - (uint64_t)b;
+        *r = (int64_t)s;
+        return (int)((((uint64_t)a ^ (uint64_t)b) & ((uint64_t)a ^ s)) >> 63);
+    }
+    static inline int multiply_overflows(int64_t a, int64_t b, int64_t* r) {
+        return __builtin_mul_overflow(a, b, r);
+    }
+    static inline int modulo_by_zero(int64_t a, int64_t b, int64_t* r) {
+        if (b == 0) { *r = 0; return 1; }
+        *r = b == -1 ? 0 : a % b;   /* INT64_MIN % -1 traps on x86 */
+        return 0;
+    }
+
+    #define ROWS(PRIMITIVE, A, B) do {                                    \\
+        if (flags == NULL) for (i = 0; i < n; i++) any |= PRIMITIVE(A, B, out + i);  \\
+        else for (i = 0; i < n; i++) any |= flags[i] = (uint8_t)PRIMITIVE(A, B, out + i); \\
+    } while (0)
+    #define LOOP(NAME, PRIMITIVE)                                          \\
+    static int NAME(const int64_t* a, Py_ssize_t a_step, const int64_t* b, Py_ssize_t b_step,  \\
+                    Py_ssize_t n, int64_t* out, uint8_t* flags) {          \\
+        int any = 0;                                                       \\
+        Py_ssize_t i;                                                      \\
+        if (a_step && b_step) ROWS(PRIMITIVE, a[i], b[i]);                 \\
+        else if (a_step) { const int64_t c = n ? *b : 0; ROWS(PRIMITIVE, a[i], c); }   \\
+        else { const int64_t c = n ? *a : 0; ROWS(PRIMITIVE, c, b[i * b_step]); }      \\
+        return any;                                                        \\
+    }
+    LOOP(add_rows, add_overflows)
+    LOOP(subtract_rows, subtract_overflows)
+    LOOP(multiply_rows, multiply_overflows)
+    LOOP(modulo_rows, modulo_by_zero)
+
+    static inline int multiply_i128(int128 a, int128 b, int128* r) {
+        __int128 wide;
+        int bad = __builtin_mul_overflow((__int128)a, (__int128)b, &wide);
+        *r = wide;
+        return bad;
+    }
+    static inline int add_i128(int128 a, int128 b, int128* r) {
+        __int128 wide;
+        int bad = __builtin_add_overflow((__int128)a, (__int128)b, &wide);
+        *r = wide;
+        return bad;
+    }
+    static inline int subtract_i128(int128 a, int128 b, int128* r) {
+        __int128 wide;
+        int bad = __builtin_sub_overflow((__int128)a, (__int128)b, &wide);
+        *r = wide;
+        return bad;
+    }
+    """
+    ctypedef long long int128
+    int add_rows(const int64_t*, Py_ssize_t, const int64_t*, Py_ssize_t, Py_ssize_t, int64_t*,
+                 uint8_t*) noexcept nogil
+    int subtract_rows(const int64_t*, Py_ssize_t, const int64_t*, Py_ssize_t, Py_ssize_t, int64_t*,
+                      uint8_t*) noexcept nogil
+    int multiply_rows(const int64_t*, Py_ssize_t, const int64_t*, Py_ssize_t, Py_ssize_t, int64_t*,
+                      uint8_t*) noexcept nogil
+    int modulo_rows(const int64_t*, Py_ssize_t, const int64_t*, Py_ssize_t, Py_ssize_t, int64_t*,
+                    uint8_t*) noexcept nogil
+    int multiply_i128(int128 a, int128 b, int128* r) noexcept nogil
+    int add_i128(int128 a, int128 b, int128* r) noexcept nogil
+    int subtract_i128(int128 a, int128 b, int128* r) noexcept nogil
+
+
+ctypedef int (*Loop)(const int64_t*, Py_ssize_t, const int64_t*, Py_ssize_t, Py_ssize_t, int64_t*,
+                     uint8_t*) noexcept nogil
+
+
+cdef enum Operation:
+    ADD
+    SUBTRACT
+    MULTIPLY
+    MODULO
+
+
+cdef object _array(object value):
+    return pa.repeat(value, 1) if isinstance(value, pa.Scalar) else value
+
+
+cdef Py_ssize_t _join(Column* left, Column* right, object first, object second) except -1:
+    """The rows of the result; the side that is a constant gets step 0."""
+    cdef bint left_constant = isinstance(first, pa.Scalar)
+    cdef bint right_constant = isinstance(second, pa.Scalar)
+    if left_constant:
+        left.step = 0
+    if right_constant and not left_constant:
+        right.step = 0
+    if not left_constant and not right_constant and left.n != right.n:
+        raise ValueError(f"columns of {left.n} and {right.n} rows")
+    return right.n if left_constant else left.n
+
+
+cdef object _flags(uint8_t[::1] flags, Column* left, Column* right, object owner):
+    """`owner` as bool without the rows that are NULL; None when no flag is left."""
+    cdef Py_ssize_t i
+    cdef bint found = False
+    with nogil:
+        for i in range(flags.shape[0]):
+            if flags[i]:
+                if is_valid(left, i) and is_valid(right, i):
+                    found = True
+                else:
+                    flags[i] = 0
+    return owner.view(np.bool_) if found else None
+
+
+cdef object _binary_i64(Loop loop, object first, object second):
+    cdef Column left, right
+    cdef Py_ssize_t n
+    cdef int64_t[::1] out
+    cdef uint8_t[::1] flags
+    cdef int64_t* to = NULL
+    cdef bint any_flag
+    a = _array(first)
+    b = _array(second)
+    left = column_of(a, 8)
+    right = column_of(b, 8)
+    n = _join(&left, &right, first, second)
+    values = np.empty(n, dtype=np.int64)
+    if n:
+        out = values
+        to = &out[0]
+    with nogil:
+        any_flag = loop(<const int64_t*>left.values, left.step, <const int64_t*>right.values, right.step,
+                        n, to, NULL)
+    result = pa.Array.from_buffers(pa.int64(), n, [validity_of(&left, &right, n), pa.py_buffer(values)])
+    if not any_flag:
+        return result, None
+    owner = np.zeros(n, dtype=np.uint8)
+    flags = owner
+    with nogil:
+        loop(<const int64_t*>left.values, left.step, <const int64_t*>right.values, right.step,
+             n, to, &flags[0])
+    return result, _flags(flags, &left, &right, owner)
+
+
+def add_i64(left, right):
+    """`left + right`; flags overflows. O(n)."""
+    return _binary_i64(add_rows, left, right)
+
+
+def subtract_i64(left, right):
+    """`left - right`; flags overflows. O(n)."""
+    return _binary_i64(subtract_rows, left, right)
+
+
+def multiply_i64(left, right):
+    """`left * right`; flags overflows. O(n)."""
+    return _binary_i64(multiply_rows, left, right)
+
+
+def modulo_i64(left, right):
+    """The remainder with the sign of `left`; flags zero divisors. O(n)."""
+    return _binary_i64(modulo_rows, left, right)
+
+
+def modulo_f64(left, right):
+    """The remainder with the sign of `left`; flags zero divisors. O(n)."""
+    return _divide_f64(left, right, True)
+
+
+def divide_f64(left, right):
+    """The quotient; flags zero divisors. O(n)."""
+    return _divide_f64(left, right, False)
+
+
+cdef object _divide_f64(object first, object second, bint remainder):
+    cdef Column left, right
+    cdef Py_ssize_t n, i
+    cdef double[::1] out
+    cdef uint8_t[::1] flags
+    cdef const double* a
+    cdef const double* b
+    cdef double divisor
+    cdef bint any_zero = False
+    left_array = _array(first)
+    right_array = _array(second)
+    left = column_of(left_array, 8)
+    right = column_of(right_array, 8)
+    n = _join(&left, &right, first, second)
+    values = np.empty(n, dtype=np.float64)
+    out = values
+    a = <const double*>left.values
+    b = <const double*>right.values
+    with nogil:
+        if remainder:
+            for i in range(n):
+                divisor = b[i * right.step]
+                any_zero |= divisor == 0
+                out[i] = fmod(a[i * left.step], divisor)
+        else:
+            for i in range(n):
+                divisor = b[i * right.step]
+                any_zero |= divisor == 0
+                out[i] = a[i * left.step] / divisor
+    result = pa.Array.from_buffers(pa.float64(), n, [validity_of(&left, &right, n), pa.py_buffer(values)])
+    if not any_zero:
+        return result, None
+    owner = np.zeros(n, dtype=np.uint8)
+    flags = owner
+    with nogil:
+        for i in range(n):
+            flags[i] = b[i * right.step] == 0
+    return result, _flags(flags, &left, &right, owner)
+
+
+cdef int128 power_of_ten(int exponent) noexcept nogil:
+    """10 to the power of `exponent`, 0 to 38."""
+    cdef int128 power = 1
+    cdef int i
+    for i in range(exponent):
+        power = power * 10
+    return power
+
+
+cdef inline bint _decimal(Operation operation, int128 a, int128 b, int128* out) noexcept nogil:
+    if operation == ADD:
+        return add_i128(a, b, out)
+    if operation == SUBTRACT:
+        return subtract_i128(a, b, out)
+    if operation == MULTIPLY:
+        return multiply_i128(a, b, out)
+    if b == 0:
+        out[0] = 0
+        return False
+    out[0] = 0 if b == -1 else a % b
+    return False
+
+
+cdef object _binary_decimal(Operation operation, object first, object second, object result_type):
+    cdef Column left, right
+    cdef Py_ssize_t n, i
+    cdef int128 a, b, value, limit, left_factor, right_factor
+    cdef const int128* left_values
+    cdef const int128* right_values
+    cdef int128* out
+    cdef uint8_t[::1] flags
+    cdef bint bad
+    cdef bint any_flag = False
+    cdef int scale = result_type.scale
+    left_array = _array(first)
+    right_array = _array(second)
+    left = column_of(left_array, 16)
+    right = column_of(right_array, 16)
+    n = _join(&left, &right, first, second)
+    # A product needs no common scale: its own is the sum of the two.
+    left_factor = 1 if operation == MULTIPLY else power_of_ten(scale - left_array.type.scale)
+    right_factor = 1 if operation == MULTIPLY else power_of_ten(scale - right_array.type.scale)
+    limit = power_of_ten(result_type.precision)
+    values = np.empty(2 * n, dtype=np.int64)
+    owner = np.zeros(n, dtype=np.uint8)
+    flags = owner
+    out = <int128*><uintptr_t>values.ctypes.data
+    left_values = <const int128*>left.values
+    right_values = <const int128*>right.values
+    with nogil:
+        for i in range(n):
+            bad = multiply_i128(left_values[i * left.step], left_factor, &a)
+            bad |= multiply_i128(right_values[i * right.step], right_factor, &b)
+            bad |= _decimal(operation, a, b, &value)
+            bad |= value >= limit or value <= -limit
+            out[i] = value
+            flags[i] = bad
+            any_flag |= bad
+    result = pa.Array.from_buffers(result_type, n, [validity_of(&left, &right, n), pa.py_buffer(values)])
+    return result, _flags(flags, &left, &right, owner) if any_flag else None
+
+
+def add_decimal(left, right, result_type):
+    """`left + right` as `result_type`, whose scale is the larger of the two; flags overflows. O(n)."""
+    return _binary_decimal(ADD, left, right, result_type)
+
+
+def subtract_decimal(left, right, result_type):
+    """`left - right` as `result_type`, whose scale is the larger of the two; flags overflows. O(n)."""
+    return _binary_decimal(SUBTRACT, left, right, result_type)
+
+
+def multiply_decimal(left, right, result_type):
+    """`left * right` as `result_type`, whose scale is the sum of the two; flags overflows. O(n)."""
+    return _binary_decimal(MULTIPLY, left, right, result_type)
+
+
+def modulo_decimal(left, right, result_type):
+    """The remainder with the sign of `left`; a zero divisor gives 0, which the caller makes NULL.
+
+    Flags rows whose arguments do not fit 128 bits at the common scale. O(n).
+    """
+    return _binary_decimal(MODULO, left, right, result_type)
+
+
+def rescale_decimal(decimals, result_type):
+    """`decimals` as the decimal type `result_type`, rounded half away from zero; flags overflows. O(n)."""
+    cdef Column column
+    cdef Py_ssize_t n, i
+    cdef int128 value, rest, factor, half, limit
+    cdef const int128* values
+    cdef int128* out
+    cdef uint8_t[::1] flags
+    cdef bint bad
+    cdef bint any_flag = False
+    cdef int shift = result_type.scale - decimals.type.scale
+    column = column_of(decimals, 16)
+    n = column.n
+    factor = power_of_ten(shift if shift > 0 else -shift)
+    half = factor / 2
+    limit = power_of_ten(result_type.precision)
+    out_values = np.empty(2 * n, dtype=np.int64)
+    owner = np.zeros(n, dtype=np.uint8)
+    flags = owner
+    out = <int128*><uintptr_t>out_values.ctypes.data
+    values = <const int128*>column.values
+    with nogil:
+        for i in range(n):
+            if shift >= 0:
+                bad = multiply_i128(values[i], factor, &value)
+            else:
+                bad = False
+                value = values[i] / factor
+                rest = values[i] % factor
+                if rest >= half:
+                    value = value + 1
+                elif rest <= -half:
+                    value = value - 1
+            bad |= value >= limit or value <= -limit
+            out[i] = value
+            flags[i] = bad
+            any_flag |= bad
+    result = pa.Array.from_buffers(result_type, n, [validity_of(&column, &column, n), pa.py_buffer(out_values)])
+    return result, _flags(flags, &column, &column, owner) if any_flag else None

@@ -1,0 +1,35 @@
+"""Small operations on the values that implementations share: constants, NULL and Kleene masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from velostream.sql.functions.registry import Mask, Value
+
+
+def as_array(value: Value, rows: int) -> pa.Array:
+    """The value for each row, a constant repeated."""
+    return pa.repeat(value, rows) if isinstance(value, pa.Scalar) else value
+
+
+def mask_of(condition: Value, rows: int) -> Mask:
+    """Where a BOOLEAN is TRUE, as a numpy array."""
+    known: Mask = pc.fill_null(as_array(condition, rows), False).to_numpy(zero_copy_only=False)
+    return known
+
+
+def null_where(values: pa.Array, mask: Mask | None) -> pa.Array:
+    """`values` with NULL in the rows of `mask`; unchanged for None."""
+    if mask is None:
+        return values
+    return pc.if_else(pa.array(mask), pa.scalar(None, values.type), values)
+
+
+def valid_mask(value: Value, rows: int) -> Mask:
+    """Where a value is not NULL, as a numpy array."""
+    if isinstance(value, pa.Scalar):
+        return np.full(rows, value.is_valid)
+    valid: Mask = pc.is_valid(value).to_numpy(zero_copy_only=False)
+    return valid
