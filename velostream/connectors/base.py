@@ -28,14 +28,20 @@ class Block(ABC):
 
     `offset` is the position of the first record, `next_offset` the one to read from next (bytes in a
     file, rows in memory: the connector's own unit). `size` is in bytes and is what back-pressure counts.
+
+    `origin` is the position of the first byte or row that `load` gave, so that index `i` of the content
+    is at `origin + i`; it is known after `load`, which moves it where a block begins inside a record.
+    `input_bytes` is what the block counts of `Source.total_bytes`: its size unless compressed.
     """
 
-    __slots__ = ("next_offset", "offset", "size")
+    __slots__ = ("input_bytes", "next_offset", "offset", "origin", "size")
 
     def __init__(self, offset: int, next_offset: int, size: int) -> None:
         self.offset = offset
         self.next_offset = next_offset
         self.size = size
+        self.origin = offset
+        self.input_bytes = size
 
     @abstractmethod
     def load(self) -> memoryview | pa.RecordBatch:
@@ -77,7 +83,7 @@ class BlockReader(ABC):
         about 50 ms). Raises ConnectorError.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (a reader may hold nothing)
         """Give up all resources; may be called twice."""
 
 
@@ -122,6 +128,10 @@ class Source(ABC):
     def decoder(self, partition: int, columns: Sequence[str]) -> Decoder | None:
         """A decoder of that partition's bytes; None when `load` gives columns already."""
 
+    def total_bytes(self) -> int | None:
+        """How much there is to read, in the unit of `Block.input_bytes`; None when that is not known."""
+        return None
+
     def describe(self) -> dict[str, str]:
         """What `explain` and the summary say of it: kind, location, format, …"""
         return {"kind": self.config.kind}
@@ -138,7 +148,7 @@ class SinkWriter(ABC):
     def write(self, payload: Any, rows: int) -> None:
         """Append in order. Raises ConnectorError."""
 
-    def flush(self) -> None:
+    def flush(self) -> None:  # noqa: B027  (a sink may hold nothing back)
         """Make what was written visible to readers; called when the stream pauses for lack of input."""
 
     @abstractmethod

@@ -1,0 +1,9 @@
+"""Files: whole, compressed, zipped, in folders, or growing; and files written complete or not at all.
+
+Formats are elsewhere (`velostream/formats`), and so is whoever decides what is read when.
+Read `source.py` and `sink.py` first; `parts.py` finds files, `streams.py` unpacks, `readers.py` cuts blocks.
+"""
+
+from velostream.connectors.file.source import FileSource, FileSourceConfig
+
+__all__ = ["FileSource", "FileSourceConfig"]

@@ -1,0 +1,175 @@
+"""The bytes of one part from the start on, unpacked.
+
+Arrow's compressed streams read several gzip members or zstd frames in a row, verify checksums and notice
+a stream that breaks off (`zstandard`'s reader takes the end of the file for the end of the stream).
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from typing import Any
+
+import pyarrow as pa
+
+from velostream.connectors.file.parts import Identity, Part, cannot
+from velostream.errors import ConnectorError
+
+
+class ByteStream(ABC):
+    """A part's bytes in order. Owned by one reader.
+
+    `position` counts the bytes given so far. All methods raise ConnectorError with file and position.
+    """
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self.position = 0
+
+    def fill(self, view: memoryview) -> int:
+        """Fill `view`; the count is lower only where the stream ends (or has nothing more at this time)."""
+        done = 0
+        while done < len(view):
+            try:
+                count = self._readinto(view[done:])
+            except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as exc:
+                raise self._failed(exc) from exc
+            if count == 0:
+                break
+            done += count
+            self.position += count
+        return done
+
+    def skip(self, count: int) -> None:
+        """Go on by `count` bytes; a shorter stream is an error."""
+        scratch = memoryview(bytearray(min(count, 1 << 20)))
+        while count:
+            step = min(count, len(scratch))
+            if self.fill(scratch[:step]) < step:
+                raise ConnectorError(
+                    f"'{self.part.name}' ends at byte {self.position}, before the offset asked for"
+                )
+            count -= step
+
+    def _failed(self, exc: BaseException) -> ConnectorError:
+        error = cannot("read", self.part.name, exc)
+        return ConnectorError(f"{error.message} (after byte {self.position})")
+
+    @property
+    def input_position(self) -> int:
+        """How much of `Part.size` has been read."""
+        return self.position
+
+    @abstractmethod
+    def _readinto(self, view: memoryview) -> int: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+
+class PlainStream(ByteStream):
+    """An uncompressed file. Only the first `Part.size` bytes unless it is followed."""
+
+    def __init__(self, part: Part, follow: bool = False) -> None:
+        super().__init__(part)
+        self._follow = follow
+        self._file = open_file(part)
+
+    def _readinto(self, view: memoryview) -> int:
+        if self._follow:
+            return int(self._file.readinto(view) or 0)
+        left = self.part.size - self.position
+        count = int(self._file.readinto(view[:left]) or 0) if left else 0
+        if count == 0 and left:
+            raise EOFError(f"the file had {self.part.size} bytes and has shrunk")
+        return count
+
+    def skip(self, count: int) -> None:
+        if count > os.fstat(self._file.fileno()).st_size:
+            return super().skip(count)  # which says where the file ends
+        self._file.seek(count, os.SEEK_CUR)
+        self.position += count
+
+    def check_growing(self) -> None:
+        """Raises ConnectorError when the followed file was truncated, replaced or removed."""
+        try:
+            status = os.stat(self.part.path)
+        except OSError as exc:
+            raise self._failed(exc) from exc
+        if Identity.of(status) != self.part.identity:
+            raise replaced(self.part)
+        if status.st_size < self.position:
+            raise ConnectorError(
+                f"'{self.part.path}' was truncated to {status.st_size} bytes, {self.position} had been read",
+                hint="a followed file may only grow",
+            )
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class UnpackedStream(ByteStream):
+    """A gzip or zstd file: all its members or frames, one after the other."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__(part)
+        if part.size == 0:
+            raise ConnectorError(f"'{part.path}' is empty, which is not a {part.codec} file")
+        self._file = open_file(part)
+        self._stream = pa.CompressedInputStream(self._file, part.codec)
+
+    def _readinto(self, view: memoryview) -> int:
+        return int(self._stream.readinto(view))
+
+    @property
+    def input_position(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        self._stream.close()
+        self._file.close()
+
+
+class MemberStream(ByteStream):
+    """A member of a zip archive; its checksum is verified at its end."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__(part)
+        assert part.member is not None
+        try:
+            self._archive = zipfile.ZipFile(part.path)
+            self._file: Any = self._archive.open(part.member)
+        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, KeyError) as exc:
+            raise self._failed(exc) from exc
+
+    def _readinto(self, view: memoryview) -> int:
+        return int(self._file.readinto(view))
+
+    def close(self) -> None:
+        self._file.close()
+        self._archive.close()
+
+
+def open_stream(part: Part, follow: bool = False) -> ByteStream:
+    """The bytes of `part`; `follow` reads past the size that it had."""
+    if part.codec == "none":
+        return PlainStream(part, follow)
+    return MemberStream(part) if part.codec == "zip" else UnpackedStream(part)
+
+
+def open_file(part: Part) -> Any:
+    """The part's file, unbuffered; ConnectorError when it is gone or another has taken its place."""
+    try:
+        file = open(part.path, "rb", buffering=0)
+    except OSError as exc:
+        raise cannot("read", part.path, exc) from exc
+    if Identity.of(os.fstat(file.fileno())) != part.identity:
+        file.close()
+        raise replaced(part)
+    return file
+
+
+def replaced(part: Part) -> ConnectorError:
+    return ConnectorError(f"'{part.path}' was replaced by another file while it was being read")
