@@ -1,0 +1,3 @@
+from velostream.cli.main import main
+
+raise SystemExit(main())

@@ -1,0 +1,84 @@
+"""What a command gets: the arguments, and the job composed of them."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from velostream.cli.arguments import Arguments
+from velostream.cli.command import outputs_dir
+from velostream.errors import Problems, VelostreamError, raise_all
+
+if TYPE_CHECKING:
+    from velostream.config.build import Composed, Kinds
+    from velostream.config.compose import Composer
+
+
+def all_kinds() -> Kinds:
+    """The configuration dataclasses of all registered connectors."""
+    from velostream.config.build import Kinds
+    from velostream.connectors.base import sinks, sources
+
+    return Kinds(
+        {entry.name: entry.value.Config for entry in sources},
+        {entry.name: entry.value.Config for entry in sinks},
+    )
+
+
+def unique_name() -> str:
+    """A folder name by the time, unique also among runs of one second."""
+    return f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{secrets.token_hex(3)}"
+
+
+@contextmanager
+def located(composed: Composed) -> Iterator[None]:
+    """Errors raised inside get the place of the key that they name."""
+    try:
+        yield
+    except VelostreamError as error:
+        errors = error.errors if isinstance(error, Problems) else (error,)
+        raise_all([composed.locate(found) for found in errors])
+
+
+@dataclass
+class Request:
+    """One call of the command line."""
+
+    arguments: Arguments
+
+    @cached_property
+    def composer(self) -> Composer:
+        from velostream.config.compose import Composer
+
+        return Composer(all_kinds(), self.arguments.config_dir)
+
+    def compose(self, more: Sequence[str] = (), run_dir: Callable[[str], Path] | None = None) -> Composed:
+        """The job that the arguments describe, with `more` overrides; by default its output folder is a new
+        one under `outputs/<job name>` (named here, made by whoever runs it). A bare query has none."""
+        given = None if self.arguments.sql is None else self._query(self.arguments.sql)
+        if run_dir is None and given is None:
+            run_dir = new_run_dir
+        return self.composer.compose([*self.arguments.overrides, *more], given=given, run_dir=run_dir)
+
+    def _query(self, sql: str) -> dict[str, Any]:
+        """The job of a bare query: its inputs are the files in FROM, its output is a table on the screen."""
+        from velostream.sql.parser import parse
+
+        paths = {ref.name: ref.path for ref in parse(sql).inputs if ref.path is not None}
+        return {
+            "name": "query",
+            "sql": sql,
+            "sources": {name: {"kind": "file", "path": path} for name, path in paths.items()},
+            "sinks": {"output": {"kind": "console"}},
+        }
+
+
+def new_run_dir(name: str) -> Path:
+    """The folder of a run that starts now."""
+    return outputs_dir() / name / unique_name()
