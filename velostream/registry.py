@@ -33,7 +33,7 @@ class Registry(Generic[T]):
     """Things of one kind by name.
 
     `kind` is the singular used in messages (`"format"`); `package` the folder whose modules register
-    themselves when imported.
+    themselves when imported, or the one module that does.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -63,7 +63,7 @@ class Registry(Generic[T]):
                 return
             self._loaded = True
             package = importlib.import_module(self.package)
-            for module in pkgutil.iter_modules(package.__path__):
+            for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
                 importlib.import_module(f"{self.package}.{module.name}")
             for point in entry_points(group=f"velostream.{self.kind}"):
                 point.load()

@@ -1,0 +1,87 @@
+/* The key hash, version 1: 64 bits over the canonical bytes of a key, by 64x64->128-bit multiplications
+ * folded onto themselves. State that is saved by key group depends on it: a change here is a new version.
+ * Bytes are read in little-endian order, the order of every machine that velostream is built for. */
+#ifndef VELOSTREAM_KEY_HASH_H
+#define VELOSTREAM_KEY_HASH_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "keys are hashed and compared in little-endian order"
+#endif
+
+#define KEY_MIX_A UINT64_C(0x9e3779b97f4a7c15)
+#define KEY_MIX_B UINT64_C(0xd1b54a32d192ed03)
+#define KEY_MIX_C UINT64_C(0xaef17502108ef2d9)
+
+static inline uint64_t key_read64(const uint8_t *at)
+{
+    uint64_t word;
+    memcpy(&word, at, 8);
+    return word;
+}
+
+static inline uint64_t key_read32(const uint8_t *at)
+{
+    uint32_t word;
+    memcpy(&word, at, 4);
+    return word;
+}
+
+static inline uint64_t key_fold(uint64_t left, uint64_t right)
+{
+    unsigned __int128 product = (unsigned __int128)left * right;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+/* Words that together hold all of 0 to 16 bytes; the length tells apart what overlaps. */
+static inline void key_words(const uint8_t *at, int32_t length, uint64_t *first, uint64_t *last)
+{
+    if (length >= 8) {
+        *first = key_read64(at);
+        *last = key_read64(at + length - 8);
+    } else if (length >= 4) {
+        *first = key_read32(at);
+        *last = key_read32(at + length - 4);
+    } else if (length > 0) {
+        *first = at[0] | (uint64_t)at[length >> 1] << 8;
+        *last = at[length - 1];
+    } else {
+        *first = *last = 0;
+    }
+}
+
+/* `length` is -1 for a NULL that is a key of its own. */
+static inline uint64_t key_hash(const uint8_t *at, int32_t length)
+{
+    uint64_t state = KEY_MIX_C, first, last;
+
+    while (length > 16) {
+        state = key_fold(key_read64(at) ^ KEY_MIX_A, key_read64(at + 8) ^ state);
+        at += 16;
+        length -= 16;
+        state += KEY_MIX_B;
+    }
+    key_words(at, length, &first, &last);
+    return key_fold(key_fold(first ^ KEY_MIX_A, last ^ state), KEY_MIX_B ^ (uint64_t)(uint32_t)length);
+}
+
+static inline int key_same(const uint8_t *left, const uint8_t *right, int32_t length)
+{
+    uint64_t a, b, c, d;
+
+    if (length > 16)
+        return memcmp(left, right, (size_t)length) == 0;
+    key_words(left, length, &a, &b);
+    key_words(right, length, &c, &d);
+    return a == c && b == d;
+}
+
+/* Where a key of a window goes in a table: the high bits depend on all bits of both. */
+static inline uint64_t key_spread(uint64_t hash, int64_t window)
+{
+    return (hash ^ ((uint64_t)window * KEY_MIX_A)) * KEY_MIX_B;
+}
+
+#endif

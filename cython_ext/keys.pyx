@@ -1,0 +1,337 @@
+"""Canonical key bytes and the key hash.
+
+Equal keys have equal bytes, whatever the columns' types: integers are 64 bits wide, a decimal is stripped of
+trailing zeros, -0.0 is 0.0, there is one NaN, and NULL is a value of its own.
+
+The key of one column is the value's bytes alone, and NULL has the length -1: a VARCHAR or 64-bit column is
+then used in place. The key of several columns is
+
+    | bytes | what |
+    |---|---|
+    | (columns + 7) / 8 | bit c is set when column c is NULL; its value is then zeros and no text |
+    | 8 | integer, BOOLEAN, DATE, TIMESTAMP or DOUBLE |
+    | 17 | DECIMAL: the stripped value (16 bytes) and its scale |
+    | 4 | VARCHAR: the length of its text |
+    | … | the texts, in the order of their columns |
+"""
+
+import numpy as np
+import pyarrow as pa
+
+cimport cython
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memcpy, memset
+
+from cython_ext.arrow_column cimport Column, is_valid, open_column, widen
+
+
+cdef extern from "wide.h" nogil:
+    void decimal_strip(const void* decimal, int scale, uint8_t* out)
+
+
+KEY_HASH_VERSION = 1
+
+cdef Py_ssize_t _MAX_KEY_BYTES = 0x7FFFFFFF
+cdef Py_ssize_t[4] _WIDTHS
+_WIDTHS[:] = [8, 8, 17, 4]
+
+
+cdef class KeyLayout:
+    """Where the columns of a key lie in its canonical bytes; `types` are Arrow types."""
+
+    def __cinit__(self, types):
+        cdef Py_ssize_t at
+        self.types = tuple(types)
+        self.columns = len(self.types)
+        self.kinds = [_kind_of(type) for type in self.types]
+        self.mask_bytes = (self.columns + 7) // 8 if self.columns > 1 else 0
+        self.starts = []
+        self.has_text = KEY_TEXT in self.kinds
+        at = self.mask_bytes
+        for kind in self.kinds:
+            self.starts.append(at)
+            at += _WIDTHS[<int>kind]
+        self.fixed_bytes = at
+
+    cdef KeyKind kind(self, Py_ssize_t column):
+        return self.kinds[column]
+
+    cdef Py_ssize_t start(self, Py_ssize_t column):
+        return self.starts[column]
+
+
+cdef _kind_of(type):
+    if pa.types.is_string(type):
+        return KEY_TEXT
+    if pa.types.is_decimal128(type):
+        return KEY_DECIMAL
+    if pa.types.is_float64(type):
+        return KEY_DOUBLE
+    if (pa.types.is_integer(type) or pa.types.is_boolean(type) or pa.types.is_date32(type)
+            or pa.types.is_timestamp(type)):
+        return KEY_INT
+    raise TypeError(f"no key has columns of type {type}")
+
+
+@cython.final
+cdef class Keys:
+    """Canonical bytes and hash of `n` rows. `hashes` (uint64, one per row) is what kernels read.
+
+    Holds the memory it points to, Arrow's included. Not changed after it is made: any thread may read it.
+    """
+
+    def partition(self, Py_ssize_t lanes, Py_ssize_t key_groups):
+        """For each lane its rows (int32, ascending), or None when it has none.
+
+        A row's key group is hash % key_groups, its lane key_group * lanes // key_groups. O(n).
+        """
+        cdef Py_ssize_t n = self.n
+        cdef Py_ssize_t i
+        cdef Py_ssize_t lane
+        cdef const uint64_t* hash = self.rows.hash
+        cdef uint64_t groups
+        cdef uint64_t mask
+        cdef int32_t[::1] lane_of_group
+        cdef int32_t[::1] lane_of_row
+        cdef int32_t[::1] order
+        cdef int64_t[::1] ends
+        if lanes < 1 or key_groups < lanes:
+            raise ValueError(f"{lanes} lanes cannot share {key_groups} key groups")
+        if n == 0:
+            return [None] * lanes
+        rows = np.empty(n, dtype=np.int32)
+        if lanes == 1:
+            rows[:] = np.arange(n, dtype=np.int32)
+            return [rows]
+        groups = <uint64_t>key_groups
+        mask = groups - 1 if groups & (groups - 1) == 0 else 0
+        lane_of_group = (np.arange(key_groups, dtype=np.int64) * lanes // key_groups).astype(np.int32)
+        lane_of_row = np.empty(n, dtype=np.int32)
+        order = rows
+        counts = np.zeros(lanes + 1, dtype=np.int64)
+        ends = counts
+        with nogil:
+            for i in range(n):
+                lane = lane_of_group[hash[i] & mask if mask else hash[i] % groups]
+                lane_of_row[i] = <int32_t>lane
+                ends[lane + 1] += 1
+            for lane in range(lanes):
+                ends[lane + 1] += ends[lane]
+            for i in range(n):
+                lane = lane_of_row[i]
+                order[ends[lane]] = <int32_t>i
+                ends[lane] += 1
+        starts = [0, *counts[: lanes - 1].tolist()]
+        return [rows[a:b] if a < b else None for a, b in zip(starts, counts[:lanes].tolist())]
+
+
+@cython.final
+cdef class KeyEncoder:
+    """Makes `Keys` of key columns of the given Arrow types. Holds no state: any thread may use it."""
+
+    cdef readonly KeyLayout layout
+
+    def __cinit__(self, types):
+        self.layout = KeyLayout(types)
+
+    def encode(self, columns, rows=None):
+        """The keys of `columns` (pyarrow arrays of the encoder's types, all of one length).
+
+        `rows` is the number of rows; only needed without columns, where every row has the one empty key.
+        Raises ValueError for columns that do not fit, OverflowError when the keys exceed 2 GiB.
+        """
+        cdef Keys keys = Keys.__new__(Keys)
+        cdef Py_ssize_t n
+        if len(columns) != self.layout.columns:
+            raise ValueError(f"expected {self.layout.columns} key columns, got {len(columns)}")
+        for column, type in zip(columns, self.layout.types):
+            if column.type != type:
+                raise ValueError(f"expected a key column of type {type}, got {column.type}")
+            if len(column) != len(columns[0]):
+                raise ValueError("key columns differ in length")
+        n = len(columns[0]) if columns else rows
+        keys.n = n
+        keys.owners = ()
+        if n == 0 or self.layout.columns == 0:
+            keys.hashes = np.zeros(n, dtype=np.uint64)
+        else:
+            keys.hashes = np.empty(n, dtype=np.uint64)
+            if self.layout.columns == 1:
+                self._encode_one(keys, widen(columns[0]))
+            else:
+                self._encode_many(keys, [widen(column) for column in columns])
+        keys.rows.hash = <const uint64_t*><uintptr_t>keys.hashes.ctypes.data
+        if self.layout.columns and n:
+            _hash_rows(keys)
+        return keys
+
+    cdef int _encode_one(self, Keys keys, object array) except -1:
+        cdef Column column
+        cdef KeyKind kind = self.layout.kind(0)
+        cdef Py_ssize_t width = _WIDTHS[<int>kind]
+        cdef uint8_t[::1] out
+        cdef int scale
+        open_column(array, &column)
+        keys.rows.validity = column.validity
+        keys.rows.bit = column.offset
+        if kind == KEY_TEXT:
+            keys.rows.data = column.values
+            keys.rows.offsets = column.offsets
+            keys.owners = (array,)
+            return 0
+        keys.rows.stride = width
+        if kind == KEY_INT:
+            keys.rows.data = column.values
+            keys.owners = (array,)
+            return 0
+        data = np.empty(column.n * width, dtype=np.uint8)
+        out = data
+        scale = array.type.scale if kind == KEY_DECIMAL else 0
+        with nogil:
+            _put_fixed(&column, kind, scale, &out[0], width)
+        keys.rows.data = &out[0]
+        keys.owners = (array, data)
+        return 0
+
+    cdef int _encode_many(self, Keys keys, list arrays) except -1:
+        cdef Py_ssize_t n = keys.n
+        cdef Py_ssize_t stride = self.layout.fixed_bytes
+        cdef Py_ssize_t c
+        cdef Py_ssize_t start
+        cdef Column column
+        cdef KeyKind kind
+        cdef int scale
+        cdef uint8_t[::1] out
+        cdef int32_t[::1] offsets
+        cdef int32_t[::1] cursors
+        cdef int32_t* at = NULL
+        cdef int32_t* cursor = NULL
+        if self.layout.has_text:
+            bounds = self._bounds(arrays, n)
+            offsets = bounds
+            at = &offsets[0]
+            tails = bounds[:n] + np.int32(stride)
+            cursors = tails
+            cursor = &cursors[0]
+            data = np.empty(max(1, bounds[n]), dtype=np.uint8)
+            keys.owners = (arrays, data, bounds)
+        else:
+            if n * stride > _MAX_KEY_BYTES:
+                raise OverflowError("the keys of one batch exceed 2 GiB")
+            data = np.empty(max(1, n * stride), dtype=np.uint8)
+            keys.owners = (arrays, data)
+        out = data
+        with nogil:
+            _clear_masks(&out[0], at, stride, self.layout.mask_bytes, n)
+        for c in range(self.layout.columns):
+            open_column(arrays[c], &column)
+            kind = self.layout.kind(c)
+            start = self.layout.start(c)
+            scale = arrays[c].type.scale if kind == KEY_DECIMAL else 0
+            with nogil:
+                if column.validity != NULL:
+                    _mark_nulls(&column, &out[0], at, stride, c)
+                if kind == KEY_TEXT:
+                    _put_text(&column, &out[0], at, start, cursor)
+                elif at == NULL:
+                    _put_fixed(&column, kind, scale, &out[start], stride)
+                else:
+                    _scatter_fixed(&column, kind, scale, &out[start], at)
+        keys.rows.data = &out[0]
+        keys.rows.offsets = at
+        keys.rows.stride = stride
+        return 0
+
+    cdef object _bounds(self, list arrays, Py_ssize_t n):
+        """Where each row's key begins (int32, n + 1)."""
+        cdef Column column
+        cdef int64_t[::1] lengths
+        cdef Py_ssize_t c
+        cdef Py_ssize_t i
+        sizes = np.full(n + 1, self.layout.fixed_bytes, dtype=np.int64)
+        lengths = sizes
+        sizes[0] = 0
+        for c in range(self.layout.columns):
+            if self.layout.kind(c) != KEY_TEXT:
+                continue
+            open_column(arrays[c], &column)
+            with nogil:
+                for i in range(n):
+                    if is_valid(&column, i):
+                        lengths[i + 1] += column.offsets[i + 1] - column.offsets[i]
+        np.cumsum(sizes, out=sizes)
+        if sizes[n] > _MAX_KEY_BYTES:
+            raise OverflowError("the keys of one batch exceed 2 GiB")
+        return sizes.astype(np.int32)
+
+
+cdef int _hash_rows(Keys keys) except -1:
+    cdef KeyRows* rows = &keys.rows
+    cdef uint64_t[::1] hashes = keys.hashes
+    cdef uint64_t* out = &hashes[0]
+    cdef Py_ssize_t i
+    cdef KeySpan span
+    with nogil:
+        for i in range(keys.n):
+            span = key_at(rows, i)
+            out[i] = key_hash(span.at, span.length)
+    return 0
+
+
+cdef inline void _put_value(const Column* column, KeyKind kind, int scale, Py_ssize_t i,
+                            uint8_t* out) noexcept nogil:
+    """The canonical bytes of the value at row i; zeros when it is NULL."""
+    cdef double number
+    if not is_valid(column, i):
+        memset(out, 0, 17 if kind == KEY_DECIMAL else 8)
+    elif kind == KEY_DECIMAL:
+        decimal_strip(column.values + i * 16, scale, out)
+    elif kind == KEY_DOUBLE:
+        number = (<const double*>column.values)[i] + 0.0  # -0.0 + 0.0 is 0.0
+        if number != number:
+            (<uint64_t*>&number)[0] = 0x7FF8000000000000
+        memcpy(out, &number, 8)
+    else:
+        memcpy(out, column.values + i * 8, 8)
+
+
+cdef void _put_fixed(const Column* column, KeyKind kind, int scale, uint8_t* out,
+                     Py_ssize_t stride) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(column.n):
+        _put_value(column, kind, scale, i, out + i * stride)
+
+
+cdef void _scatter_fixed(const Column* column, KeyKind kind, int scale, uint8_t* out,
+                         const int32_t* at) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(column.n):
+        _put_value(column, kind, scale, i, out + at[i])
+
+
+cdef void _put_text(const Column* column, uint8_t* out, const int32_t* at, Py_ssize_t start,
+                    int32_t* cursor) noexcept nogil:
+    """Length into the fixed part, text behind what `cursor` has already been moved over."""
+    cdef Py_ssize_t i
+    cdef int32_t length
+    for i in range(column.n):
+        length = column.offsets[i + 1] - column.offsets[i] if is_valid(column, i) else 0
+        memcpy(out + at[i] + start, &length, 4)
+        if length:
+            memcpy(out + cursor[i], column.values + column.offsets[i], length)
+            cursor[i] += length
+
+
+cdef void _clear_masks(uint8_t* out, const int32_t* at, Py_ssize_t stride, Py_ssize_t width,
+                       Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        memset(out + (i * stride if at == NULL else at[i]), 0, width)
+
+
+cdef void _mark_nulls(const Column* column, uint8_t* out, const int32_t* at, Py_ssize_t stride,
+                      Py_ssize_t c) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(column.n):
+        if not is_valid(column, i):
+            out[(i * stride if at == NULL else at[i]) + (c >> 3)] |= <uint8_t>(1 << (c & 7))

@@ -1,0 +1,195 @@
+"""The aggregate functions: types for the binder, state for the operator, one entry each."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from velostream import kernels
+from velostream.errors import BindError, unknown
+from velostream.registry import Registry
+from velostream.sql.types import BIGINT, DOUBLE
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedAggregate:
+    """`argument_type` is what the argument is cast to, None for COUNT(*)."""
+
+    name: str
+    argument_type: pa.DataType | None
+    result_type: pa.DataType
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateKernel:
+    """Makes the state of an aggregate; `read` is the state's method that gives the result.
+
+    Two aggregates of one argument with the same `kind` can read one state.
+    """
+
+    kind: str
+    state: Callable[[], kernels.State]
+    read: str
+
+
+class AggregateFunction(ABC):
+    """An aggregate. NULLs are left out of all of them."""
+
+    @abstractmethod
+    def resolve(self, argument: pa.DataType | None) -> tuple[pa.DataType | None, pa.DataType]:
+        """The argument's type as it is computed, and the result's; raises BindError."""
+
+    @abstractmethod
+    def kernel(self, argument: pa.DataType | None) -> AggregateKernel:
+        """The state for an argument of a type that `resolve` gave."""
+
+
+aggregates: Registry[type[AggregateFunction]] = Registry("aggregate", __name__)
+
+
+@aggregates.register("COUNT", example="COUNT(*)", signature="COUNT(*) | COUNT(any) -> BIGINT")
+class Count(AggregateFunction):
+    """Number of rows, or of values that are not NULL; 0 when there is none."""
+
+    def resolve(self, argument: pa.DataType | None) -> tuple[pa.DataType | None, pa.DataType]:
+        return (None if argument is None else _ordered("COUNT", argument)), BIGINT
+
+    def kernel(self, argument: pa.DataType | None) -> AggregateKernel:
+        return AggregateKernel("count", kernels.Count, "count")
+
+
+@aggregates.register(
+    "SUM",
+    example="SUM(quantity)",
+    signature="SUM(integer) -> BIGINT | SUM(DOUBLE) -> DOUBLE | SUM(DECIMAL(p, s)) -> DECIMAL(38, s)",
+)
+class Sum(AggregateFunction):
+    """Sum of the values that are not NULL; NULL when there is none."""
+
+    def resolve(self, argument: pa.DataType | None) -> tuple[pa.DataType | None, pa.DataType]:
+        number = _number("SUM", argument)
+        if pa.types.is_decimal128(number):
+            return number, pa.decimal128(38, number.scale)
+        return number, number
+
+    def kernel(self, argument: pa.DataType | None) -> AggregateKernel:
+        return _sum_kernel(argument, "sum")
+
+
+@aggregates.register(
+    "AVG",
+    example="AVG(price)",
+    signature="AVG(integer | DOUBLE) -> DOUBLE | AVG(DECIMAL(p, s)) -> DECIMAL(38, max(s, 6))",
+)
+class Avg(AggregateFunction):
+    """Mean of the values that are not NULL; NULL when there is none."""
+
+    def resolve(self, argument: pa.DataType | None) -> tuple[pa.DataType | None, pa.DataType]:
+        number = _number("AVG", argument)
+        if pa.types.is_decimal128(number):
+            return number, pa.decimal128(38, max(number.scale, 6))
+        return number, DOUBLE
+
+    def kernel(self, argument: pa.DataType | None) -> AggregateKernel:
+        return _sum_kernel(argument, "average")
+
+
+@aggregates.register("MIN", example="MIN(price)", signature="MIN(any) -> the same type")
+class Min(AggregateFunction):
+    """Least of the values that are not NULL (VARCHAR by its bytes, NaN above all numbers)."""
+
+    def resolve(self, argument: pa.DataType | None) -> tuple[pa.DataType | None, pa.DataType]:
+        ordered = _ordered("MIN", argument)
+        return ordered, ordered
+
+    def kernel(self, argument: pa.DataType | None) -> AggregateKernel:
+        return _extreme_kernel(argument, False)
+
+
+@aggregates.register("MAX", example="MAX(price)", signature="MAX(any) -> the same type")
+class Max(AggregateFunction):
+    """Greatest of the values that are not NULL (VARCHAR by its bytes, NaN above all numbers)."""
+
+    def resolve(self, argument: pa.DataType | None) -> tuple[pa.DataType | None, pa.DataType]:
+        ordered = _ordered("MAX", argument)
+        return ordered, ordered
+
+    def kernel(self, argument: pa.DataType | None) -> AggregateKernel:
+        return _extreme_kernel(argument, True)
+
+
+def is_aggregate(name: str) -> bool:
+    """Whether there is an aggregate of that name, in any case."""
+    return name.upper() in aggregates
+
+
+def resolve_aggregate(name: str, argument: pa.DataType | None, distinct: bool) -> ResolvedAggregate:
+    """Types of `name(argument)`; `argument` is None for `name(*)`. Raises BindError without a place.
+
+    >>> resolve_aggregate("avg", pa.int32(), False).result_type
+    DataType(double)
+    """
+    name = name.upper()
+    if name not in aggregates:
+        message, hint = unknown("aggregate", name, aggregates.names())
+        raise BindError(message, hint=hint)
+    if argument is None and distinct:
+        raise BindError(f"{name}(DISTINCT *) has no meaning", hint=f"name a column: {name}(DISTINCT column)")
+    argument_type, result_type = aggregates[name]().resolve(argument)
+    return ResolvedAggregate(name, argument_type, result_type)
+
+
+def aggregate_kernel(name: str, argument: pa.DataType | None) -> AggregateKernel:
+    """The state behind a resolved aggregate; `argument` is its `argument_type`."""
+    return aggregates[name]().kernel(argument)
+
+
+def _argument(name: str, argument: pa.DataType | None) -> pa.DataType:
+    if argument is None:
+        raise BindError(f"{name}(*) has no meaning", hint=f"name a column: {name}(column)")
+    return BIGINT if pa.types.is_null(argument) else argument
+
+
+def _number(name: str, argument: pa.DataType | None) -> pa.DataType:
+    """BIGINT for integers, else the type itself; raises BindError when it is not a number."""
+    argument = _argument(name, argument)
+    if pa.types.is_integer(argument):
+        return BIGINT
+    if pa.types.is_float64(argument) or pa.types.is_decimal128(argument):
+        return argument
+    if pa.types.is_boolean(argument):
+        hint = "count the rows with COUNT(*) FILTER (WHERE …)"
+    elif pa.types.is_string(argument):
+        hint = f"convert it: {name}(CAST(… AS DOUBLE))"
+    else:
+        hint = "it takes integers, DOUBLE and DECIMAL; MIN and MAX take any type"
+    raise BindError(f"{name} of '{_sql_name(argument)}' is not defined", hint=hint)
+
+
+def _ordered(name: str, argument: pa.DataType | None) -> pa.DataType:
+    return _argument(name, argument)
+
+
+def _sql_name(type: pa.DataType) -> str:
+    names = {"bool": "BOOLEAN", "string": "VARCHAR", "timestamp[us]": "TIMESTAMP", "date32[day]": "DATE"}
+    return names.get(str(type), str(type).upper())
+
+
+def _sum_kernel(argument: pa.DataType | None, read: str) -> AggregateKernel:
+    if pa.types.is_decimal128(argument):
+        return AggregateKernel("sum", lambda: kernels.SumDecimal(argument), read)
+    return AggregateKernel("sum", kernels.SumDouble if argument == DOUBLE else kernels.SumInt64, read)
+
+
+def _extreme_kernel(argument: pa.DataType | None, greatest: bool) -> AggregateKernel:
+    kind = "max" if greatest else "min"
+    if pa.types.is_string(argument):
+        return AggregateKernel(kind, lambda: kernels.ExtremeText(greatest), "value")
+    if pa.types.is_float64(argument):
+        return AggregateKernel(kind, lambda: kernels.ExtremeDouble(greatest), "value")
+    if pa.types.is_decimal128(argument):
+        return AggregateKernel(kind, lambda: kernels.ExtremeDecimal(argument, greatest), "value")
+    return AggregateKernel(kind, lambda: kernels.ExtremeInt64(argument, greatest), "value")
