@@ -86,7 +86,12 @@ class Channel:
         self._ended = False
         self._error: str | None = None
 
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
     def subscribe(self) -> Subscription:
+        """What is published from now on, for one reader."""
         subscription = Subscription()
         with self._lock:
             self._subscriptions.append(subscription)
@@ -210,7 +215,9 @@ class ChannelWriter(SinkWriter):
         self._channel.publish(payload.data)
 
     def close(self, complete: bool) -> None:
-        self._channel.end(None if complete else f"stream '{self._channel.name}' broke off: its job did not complete")
+        self._channel.end(
+            None if complete else f"stream '{self._channel.name}' broke off: its job did not complete"
+        )
 
     @property
     def location(self) -> str:

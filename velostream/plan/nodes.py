@@ -14,12 +14,10 @@ import pyarrow as pa
 from velostream.sql.expressions import Expr
 from velostream.sql.logical import Item
 
-UNLIMITED = None
-
 
 @dataclass(frozen=True, slots=True)
 class WatermarkSpec:
-    """How a source's time goes on.
+    """How time goes on for a query with a window, told by the column `column` of its input.
 
     `out_of_orderness_us` is None when disorder is unlimited: nothing is late, windows close at the end.
     `max_ahead_us` and `idle_timeout_us` are None for bounded sources.
@@ -35,13 +33,12 @@ class WatermarkSpec:
 
 @dataclass(frozen=True, slots=True)
 class ScanNode:
-    """A source: the columns that are decoded, in order, and its event time if a window uses it."""
+    """A source: the columns that are decoded, in order; `schema` has just these."""
 
     source: str
     columns: tuple[str, ...]
     schema: pa.Schema
     bounded: bool
-    watermark: WatermarkSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +130,9 @@ class Stage:
     """`input` is a source's name, or the id of the stage whose rows it takes.
 
     `stream` is the name under which its rows are known (sinks and later queries take them), or None when
-    they go only to the query's second stage.
+    they go only to the query's second stage. `watermark` is set where lateness is judged: on the rows that
+    enter the first stage of a windowed query whose rows come from a source without an exchange between.
+    `updating` says that its rows carry operations (insert, update, delete).
     """
 
     id: int
@@ -143,6 +142,8 @@ class Stage:
     nodes: tuple[Node, ...]
     schema: pa.Schema
     stream: str | None = None
+    watermark: WatermarkSpec | None = None
+    updating: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +153,10 @@ class Plan:
     scans: tuple[ScanNode, ...]
     stages: tuple[Stage, ...]
     sinks: dict[str, str] = field(default_factory=dict)
+
+    def stage_of(self, stream: str) -> Stage:
+        """The stage that makes that stream; KeyError when there is none."""
+        for stage in self.stages:
+            if stage.stream == stream:
+                return stage
+        raise KeyError(stream)

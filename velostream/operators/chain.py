@@ -1,0 +1,92 @@
+"""The stateless part of a stage: filters and projections, one after the other, on one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from velostream.operators.batch import Failures
+from velostream.operators.expressions import Predicate, Program
+from velostream.plan.nodes import FilterNode, ProjectNode
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A row that an expression failed for; `row` counts in the batch that entered the chain."""
+
+    row: int
+    code: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Chained:
+    """What came out. `rows` are the survivors' positions in the input (int64), None when all survived."""
+
+    batch: pa.RecordBatch
+    rows: npt.NDArray[np.int64] | None
+    failed: list[Failed]
+
+
+class Chain:
+    """Filters and projections. Holds no state: one instance serves all lanes at once."""
+
+    def __init__(self, nodes: Sequence[FilterNode | ProjectNode], schema: pa.Schema) -> None:
+        self._steps: list[Predicate | Program] = []
+        for node in nodes:
+            if isinstance(node, FilterNode):
+                self._steps.append(Predicate(node.predicate, schema))
+            else:
+                self._steps.append(Program([(item.name, item.expr) for item in node.items], schema))
+                schema = node.schema
+        self.schema = schema
+        self._used = _columns_used(nodes)
+
+    def run(self, batch: pa.RecordBatch) -> Chained:
+        """Run all steps; failed rows and rows that a filter drops are left out."""
+        rows: npt.NDArray[np.int64] | None = None
+        failed: list[Failed] = []
+        for step, used in zip(self._steps, self._used, strict=True):
+            if isinstance(step, Predicate):
+                keep, failures = step.run(batch)
+                if failures is not None:
+                    _note(failed, failures, rows)
+                    bad = failures.mask
+                    keep = ~bad if keep is None else keep & ~bad
+                if used is not None:
+                    batch = batch.select(used)
+            else:
+                batch, failures = step.run(batch)
+                keep = None
+                if failures is not None:
+                    _note(failed, failures, rows)
+                    keep = ~failures.mask
+            if keep is None or keep.all():
+                continue
+            kept = np.flatnonzero(keep)
+            batch = batch.filter(pa.array(keep))
+            rows = kept if rows is None else rows[kept]
+        return Chained(batch, rows, failed)
+
+
+def _note(failed: list[Failed], failures: Failures, rows: npt.NDArray[np.int64] | None) -> None:
+    for row in np.flatnonzero(failures.mask):
+        code, detail = failures.reason(int(row))
+        failed.append(Failed(int(row if rows is None else rows[row]), code, detail))
+
+
+def _columns_used(nodes: Sequence[FilterNode | ProjectNode]) -> list[list[str] | None]:
+    """For each filter, the columns that later steps read, so that no others are copied; None for all."""
+    used: list[list[str] | None] = []
+    for number, node in enumerate(nodes):
+        later = nodes[number + 1 :]
+        if not isinstance(node, FilterNode) or not later or not isinstance(later[0], ProjectNode):
+            used.append(None)
+            continue
+        names = dict.fromkeys(name for item in later[0].items for name in item.expr.columns())
+        used.append(list(names) or None)
+    return used

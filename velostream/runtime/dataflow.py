@@ -1,0 +1,345 @@
+"""The way of rows through the stages: what a lane does with a slice, and where its rows go.
+
+A slice is run through the stateless stages in any lane, side by side with others (`run`). What depends on
+order - lateness, exchange, output - waits for the turn of its block (`deliver`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from velostream.kernels import judge_late
+from velostream.operators.aggregate import KeyedPart
+from velostream.operators.batch import Batch, concat
+from velostream.plan.nodes import WatermarkSpec
+from velostream.runtime.lane import Lane
+from velostream.runtime.outlets import Outlet
+from velostream.runtime.rejects import Rejects
+from velostream.runtime.stages import InlineStage, KeyedStage, KeyedTarget, Outputs, Stages
+from velostream.runtime.ticket import Ticket
+from velostream.runtime.watermarks import END, START
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """What the ordered part of a source partition carries from block to block."""
+
+    source: str
+    number: int
+    name: str
+    # Latest event time so far, by windowed stage.
+    seen: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Output:
+    """Rows for a sink, encoded."""
+
+    outlet: Outlet
+    payload: object
+    rows: int
+
+
+@dataclass(slots=True)
+class Judged:
+    """What judging lateness needs of the rows that entered a windowed query.
+
+    `times` are those of all that entered, `failed` the positions of those that failed, `rows` the positions
+    of the survivors (None: all), `origin` their rows in the slice (None: the same).
+    """
+
+    spec: WatermarkSpec
+    times: npt.NDArray[np.int64]
+    failed: Rows
+    rows: Rows | None
+    origin: Rows | None
+    rejects: Rejects | None
+
+
+@dataclass(slots=True)
+class Keyed:
+    """Rows for a keyed stage, split by lane already; split again only if some turn out to be late."""
+
+    target: KeyedTarget
+    batch: Batch
+    parts: Sequence[KeyedPart | None]
+    judged: Judged | None
+
+
+Delivery = Output | Keyed
+
+
+class Dataflow:
+    """All rows' way. `lanes` is set before the first block."""
+
+    def __init__(self, stages: Stages, key_groups: int) -> None:
+        self.stages = stages
+        self.key_groups = key_groups
+        self.lanes: list[Lane] = []
+
+    # --- in any lane, in any order --------------------------------------------------------------
+
+    def run(
+        self, source: str, batch: pa.RecordBatch, rejects: Rejects, lane: Lane, now_us: int
+    ) -> list[Delivery]:
+        """Run a slice of a source's block through the stateless stages; what comes out, to be delivered."""
+        deliveries: list[Delivery] = []
+        for stage in self.stages.roots[source].inline:
+            self._run_stage(stage, Batch(batch), rejects, None, deliveries, lane, now_us)
+        return deliveries
+
+    def _run_stage(
+        self,
+        inline: InlineStage,
+        batch: Batch,
+        rejects: Rejects | None,
+        origin: Rows | None,
+        deliveries: list[Delivery],
+        lane: Lane,
+        now_us: int,
+    ) -> None:
+        begun = time.perf_counter()
+        stage = inline.stage
+        chained = inline.chain.run(batch.data)
+        rows, out = chained.rows, chained.batch
+        failed = np.fromiter((failure.row for failure in chained.failed), np.int64, len(chained.failed))
+        if rejects is not None:
+            for failure in chained.failed:
+                rejects.failed_row(_at(origin, failure.row), failure.code, failure.detail)
+        times = batch.times
+        judged = None
+        if stage.watermark is not None:
+            column = batch.data.column(stage.watermark.column)
+            times = times_of(column)
+            bad = _bad_times(column, times, stage.watermark, now_us)
+            if bad is not None:
+                fresh = np.setdiff1d(np.flatnonzero(bad), failed)
+                if rejects is not None:
+                    _reject_times(rejects, origin, fresh, column, stage.watermark)
+                failed = np.concatenate([failed, fresh])
+                keep = ~bad if rows is None else ~bad[rows]
+                out = out.filter(pa.array(keep))
+                rows = np.flatnonzero(keep) if rows is None else rows[keep]
+            if stage.watermark.out_of_orderness_us is not None:
+                judged = Judged(stage.watermark, times, failed, rows, origin, rejects)
+        counters = lane.count(stage.query)
+        counters.in_ += batch.rows
+        counters.failed += len(failed)
+        counters.used += out.num_rows
+        counters.filtered += batch.rows - len(failed) - out.num_rows
+        result = Batch(out, _take(batch.ops, rows), _take(times, rows))
+        lane.spend("evaluate", begun)
+        self._offer(
+            inline.outputs,
+            result,
+            judged,
+            rejects,
+            _take(origin, rows, default=rows),
+            deliveries,
+            lane,
+            now_us,
+        )
+
+    def _offer(
+        self,
+        outputs: Outputs,
+        result: Batch,
+        judged: Judged | None,
+        rejects: Rejects | None,
+        origin: Rows | None,
+        deliveries: list[Delivery],
+        lane: Lane,
+        now_us: int,
+    ) -> None:
+        """Make what the takers of these rows need: everything that can be done before their turn."""
+        if result.rows:
+            for outlet in outputs.outlets:
+                deliveries.append(Output(outlet, outlet.encode(result, lane), result.rows))
+            for child in outputs.inline:
+                self._run_stage(child, result, rejects, origin, deliveries, lane, now_us)
+        for target in outputs.keyed:
+            if result.rows or judged is not None:
+                deliveries.append(Keyed(target, result, self._split(target, result, lane), judged))
+
+    def _split(self, target: KeyedTarget, batch: Batch, lane: Lane) -> Sequence[KeyedPart | None]:
+        if not batch.rows:
+            return ()
+        begun = time.perf_counter()
+        parts = target.keyer.split(batch.data, len(self.lanes), self.key_groups, batch.times)
+        lane.spend("exchange", begun)
+        return parts
+
+    # --- in the turn of the block ---------------------------------------------------------------
+
+    def deliver(
+        self, deliveries: Sequence[Delivery], state: PartitionState, ticket: Ticket, lane: Lane
+    ) -> None:
+        """Send what `run` made of one slice on its way."""
+        for delivery in deliveries:
+            if isinstance(delivery, Output):
+                delivery.outlet.write(delivery.payload, delivery.rows, lane, ticket)
+            elif delivery.judged is None:
+                self._send(delivery.target, state.number, delivery.parts, START, ticket)
+            else:
+                self._judge(delivery, delivery.judged, state, ticket, lane)
+
+    def _judge(
+        self, delivery: Keyed, judged: Judged, state: PartitionState, ticket: Ticket, lane: Lane
+    ) -> None:
+        begun = time.perf_counter()
+        target, spec, parts = delivery.target, judged.spec, delivery.parts
+        window = target.node.window
+        assert window is not None and spec.out_of_orderness_us is not None
+        valid = None
+        if len(judged.failed):
+            valid = np.ones(len(judged.times), dtype=np.bool_)
+            valid[judged.failed] = False
+        late, seen = judge_late(
+            judged.times,
+            state.seen.get(target.stage.id, START),
+            spec.out_of_orderness_us,
+            spec.allowed_lateness_us,
+            window.size_us,
+            valid,
+        )
+        state.seen[target.stage.id] = seen
+        lane.spend("lateness", begun)
+        if late is not None:
+            keep = ~(late if judged.rows is None else late[judged.rows])
+            rows, times = delivery.batch.data, delivery.batch.times
+            batch = Batch(rows.filter(pa.array(keep)), times=None if times is None else times[keep])
+            parts = self._split(target, batch, lane)
+            counters = lane.count(target.stage.query)
+            late_rows = np.flatnonzero(late)
+            survivors = delivery.batch.rows - batch.rows
+            counters.late += len(late_rows)
+            counters.used -= survivors
+            counters.filtered -= len(late_rows) - survivors
+            if spec.late == "side_output" and judged.rejects is not None:
+                for row in late_rows:
+                    judged.rejects.late_row(_at(judged.origin, int(row)))
+        watermark = START if seen == START else max(START + 1, seen - spec.out_of_orderness_us)
+        self._send(target, state.number, parts, watermark, ticket)
+
+    def advance(self, state: PartitionState, watermark: int, ticket: Ticket) -> None:
+        """Tell all keyed stages that the partition has ended (END), or is silent (IDLE)."""
+        for target in self.stages.roots[state.source].targets():
+            self._send(target, state.number, (), watermark, ticket)
+
+    def _send(
+        self,
+        target: KeyedTarget,
+        sender: int,
+        parts: Sequence[KeyedPart | None],
+        watermark: int,
+        ticket: Ticket,
+    ) -> None:
+        """Post to every lane that gets rows, and to all lanes when the watermark says something."""
+        for number, lane in enumerate(self.lanes):
+            part = parts[number] if parts else None
+            if part is not None or watermark != START:
+                ticket.hold()
+                lane.put_batch(partial(self._receive, target.stage.id, sender, part, watermark, ticket))
+
+    # --- in the lane of the key -----------------------------------------------------------------
+
+    def _receive(
+        self, stage: int, sender: int, part: KeyedPart | None, watermark: int, ticket: Ticket, lane: Lane
+    ) -> None:
+        begun = time.perf_counter()
+        keyed = self.stages.keyed[lane.number][stage]
+        aggregate = keyed.aggregate
+        counters = lane.count(keyed.stage.query)
+        out: list[Batch | None] = []
+        if part is not None:
+            late = aggregate.late_rows
+            out.append(aggregate.process(part))
+            counters.late += aggregate.late_rows - late
+            counters.used -= aggregate.late_rows - late
+        risen = keyed.watermarks.advance(sender, watermark)
+        if risen and keyed.watermarks.current == END:
+            out.append(aggregate.finish())
+        elif risen:
+            out.append(aggregate.advance(keyed.watermarks.current))
+        lane.spend("aggregate", begun)
+        batch = concat([made for made in out if made is not None])
+        if batch is not None:
+            self._publish(keyed, batch, ticket, lane)
+        if risen:
+            for target in keyed.outputs.targets():
+                self._send(target, lane.number, (), keyed.watermarks.current, ticket)
+        ticket.release()
+
+    def _publish(self, keyed: KeyedStage, batch: Batch, ticket: Ticket, lane: Lane) -> None:
+        """Rows of a keyed stage: through what is left of the stage, then to whoever takes its stream."""
+        begun = time.perf_counter()
+        chained = keyed.chain.run(batch.data)
+        lane.count(keyed.stage.query).groups_failed += len(chained.failed)
+        rows = chained.rows
+        result = Batch(chained.batch, _take(batch.ops, rows), _take(batch.times, rows))
+        lane.spend("evaluate", begun)
+        deliveries: list[Delivery] = []
+        self._offer(keyed.outputs, result, None, None, None, deliveries, lane, 0)
+        for delivery in deliveries:
+            if isinstance(delivery, Output):
+                delivery.outlet.write(delivery.payload, delivery.rows, lane, ticket)
+            else:
+                self._send(delivery.target, lane.number, delivery.parts, START, ticket)
+
+
+def _at(rows: Rows | None, row: int) -> int:
+    return row if rows is None else int(rows[row])
+
+
+def _take(values: npt.NDArray | None, rows: Rows | None, default: Rows | None = None) -> npt.NDArray | None:
+    """The values at these rows; `default` when there are no values, all of them when `rows` is None."""
+    if values is None:
+        return default
+    return values if rows is None else values[rows]
+
+
+def times_of(column: pa.Array) -> npt.NDArray[np.int64]:
+    """The microseconds of a TIMESTAMP column, without a copy; what stands at NULLs means nothing."""
+    values = column.buffers()[1]
+    if values is None or not len(column):
+        return np.empty(0, dtype=np.int64)
+    whole = np.frombuffer(values, dtype=np.int64, count=column.offset + len(column))
+    return whole[column.offset :]
+
+
+def _bad_times(
+    column: pa.Array, times: npt.NDArray[np.int64], spec: WatermarkSpec, now_us: int
+) -> npt.NDArray[np.bool_] | None:
+    """Rows without an event time, or with one too far ahead of the clock; None when there are none."""
+    bad: npt.NDArray[np.bool_] | None = None
+    if column.null_count:
+        bad = column.is_null().to_numpy(zero_copy_only=False)
+    if spec.max_ahead_us is not None and len(times):
+        limit = now_us + spec.max_ahead_us
+        if bad is not None or int(times.max()) > limit:
+            ahead = times > limit
+            bad = ahead if bad is None else bad | ahead
+            bad = bad if bad.any() else None
+    return bad
+
+
+def _reject_times(
+    rejects: Rejects, origin: Rows | None, rows: Rows, column: pa.Array, spec: WatermarkSpec
+) -> None:
+    for row in rows:
+        value = column[int(row)].as_py()
+        if value is None:
+            code, detail = "event_time.null", f"event time '{spec.column}' is NULL"
+        else:
+            code = "event_time.ahead"
+            detail = f"event time '{spec.column}' = {value} is further ahead of the clock than max_ahead"
+        rejects.failed_row(_at(origin, int(row)), code, detail)

@@ -1,0 +1,202 @@
+"""From Faust's events to the lanes: admits blocks, deals them out, and has them worked on.
+
+A block may be decoded by any lane: one with the fewest queued bytes gets it. So a source with fewer
+partitions than lanes (a single gzip file) still uses all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from velostream.connectors.base import Block, Source
+from velostream.formats.base import Decoder
+from velostream.plan.nodes import Plan
+from velostream.runtime.admission import Admission
+from velostream.runtime.dataflow import Dataflow, Delivery, PartitionState
+from velostream.runtime.failures.base import FailureStrategy
+from velostream.runtime.failures.dead_letters import DeadLetterFile
+from velostream.runtime.lane import Lane
+from velostream.runtime.rejects import Rejects
+from velostream.runtime.sequencer import Sequencer
+from velostream.runtime.ticket import Ticket
+from velostream.runtime.transport import EndOfPartition, IdlePartition, ReadFailed
+from velostream.runtime.watermarks import END, IDLE
+
+# Rows that a decoder hands over at once: the columns of a 4 MiB block of small records, and no more.
+SLICE_ROWS = 65_536
+
+
+@dataclass(slots=True)
+class _Done:
+    """A block that a lane has worked on, waiting for its turn; or END or IDLE, said of the partition."""
+
+    slices: list[tuple[list[Delivery], Rejects]]
+    ticket: Ticket
+    watermark: int | None = None
+
+
+class _Partition:
+    def __init__(
+        self, state: PartitionState, source: Source, columns: Sequence[str], deliver: Callable[..., None]
+    ) -> None:
+        self.state = state
+        self.source = source
+        self.columns = columns
+        self.sequencer: Sequencer[_Done, Lane] = Sequencer(partial(deliver, self))
+        self.admitted = 0
+        self.decoders: dict[int, Decoder | None] = {}
+
+
+class Intake:
+    """Owned by the event loop (`submit`); the work on blocks runs in lanes.
+
+    `on_idle` is called on the loop whenever nothing is in flight any more; `on_error` by lanes.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        sources: Mapping[str, Source],
+        dataflow: Dataflow,
+        lanes: Sequence[Lane],
+        admission: Admission,
+        strategy: FailureStrategy,
+        late_file: DeadLetterFile | None,
+        clock: Callable[[], int],
+        on_idle: Callable[[], None],
+    ) -> None:
+        self._dataflow = dataflow
+        self._lanes = lanes
+        self._admission = admission
+        self._strategy = strategy
+        self._late_file = late_file
+        self._clock = clock
+        self._on_idle = on_idle
+        self._loop = asyncio.get_running_loop()
+        self._tickets = 0
+        self.in_flight = 0
+        self.bytes_read = 0
+        self.partitions: dict[tuple[str, int], _Partition] = {}
+        for scan in plan.scans:
+            source = sources[scan.source]
+            for number, name in enumerate(source.partitions()):
+                state = PartitionState(scan.source, number, name)
+                self.partitions[scan.source, number] = _Partition(state, source, scan.columns, self._deliver)
+        self.open_partitions = len(self.partitions)
+
+    async def submit(self, source: str, number: int, content: Any, acknowledge: Callable[[], None]) -> None:
+        """Take one message of a partition; returns when it is admitted. `acknowledge` runs when it is done.
+
+        Raises what the transport met while reading.
+        """
+        if isinstance(content, ReadFailed):
+            raise content.error
+        size = content.size if isinstance(content, Block) else 0
+        await self._admission.enter(size)
+        partition = self.partitions[source, number]
+        ticket = Ticket(self._tickets, size, partial(self._left, acknowledge))
+        self._tickets += 1
+        self.in_flight += 1
+        turn = partition.admitted
+        partition.admitted += 1
+        lane = min(self._lanes, key=lambda lane: lane.queued_bytes)
+        if isinstance(content, EndOfPartition):
+            lane.put_block(partial(self._say, partition, turn, ticket, END), 0)
+        elif isinstance(content, IdlePartition):
+            lane.put_block(partial(self._say, partition, turn, ticket, IDLE), 0)
+        else:
+            lane.put_block(partial(self._work, partition, content, turn, ticket), size)
+
+    def _left(self, acknowledge: Callable[[], None], ticket: Ticket) -> None:
+        """The last part of a block is done (in a lane)."""
+        self._loop.call_soon_threadsafe(self._leave, acknowledge, ticket.size)
+
+    def _leave(self, acknowledge: Callable[[], None], size: int) -> None:
+        self.in_flight -= 1
+        self.bytes_read += size
+        acknowledge()
+        self._admission.leave(size)
+        if self.in_flight == 0:
+            self._on_idle()
+
+    # --- in a lane ------------------------------------------------------------------------------
+
+    def _say(self, partition: _Partition, turn: int, ticket: Ticket, watermark: int, lane: Lane) -> None:
+        partition.sequencer.put(turn, _Done([], ticket, watermark), lane)
+
+    def _work(self, partition: _Partition, block: Block, turn: int, ticket: Ticket, lane: Lane) -> None:
+        begun = time.perf_counter()
+        what = f"source '{partition.state.source}'"
+        data = self._strategy.call(what, block.load)
+        lane.spend("read", begun)
+        slices = []
+        if isinstance(data, pa.RecordBatch):
+            for start in range(0, data.num_rows, SLICE_ROWS):
+                batch = data.slice(start, SLICE_ROWS).select(partition.columns)
+                slices.append(self._columns(partition, block.offset + start, batch, lane))
+        else:
+            position = 0
+            while position < len(data):
+                piece, position = self._bytes(partition, block.offset, data, position, lane)
+                slices.append(piece)
+        partition.sequencer.put(turn, _Done(slices, ticket), lane)
+
+    def _columns(
+        self, partition: _Partition, offset: int, batch: pa.RecordBatch, lane: Lane
+    ) -> tuple[list[Delivery], Rejects]:
+        state = partition.state
+        rows = np.arange(batch.num_rows, dtype=np.int64)
+        rejects = Rejects(state.source, state.name, offset, None, batch, rows, rows)
+        lane.records += batch.num_rows
+        return self._dataflow.run(state.source, batch, rejects, lane, self._clock()), rejects
+
+    def _bytes(
+        self, partition: _Partition, offset: int, data: memoryview, position: int, lane: Lane
+    ) -> tuple[tuple[list[Delivery], Rejects], int]:
+        state = partition.state
+        decoder = partition.decoders.get(lane.number)
+        if decoder is None:
+            decoder = partition.source.decoder(state.number, partition.columns)
+            assert decoder is not None
+            partition.decoders[lane.number] = decoder
+        begun = time.perf_counter()
+        decoded = decoder.decode(data, position, SLICE_ROWS)
+        lane.spend("decode", begun)
+        rejects = Rejects(state.source, state.name, offset, data, decoded.batch, decoded.starts, decoded.ends)
+        lane.records += decoded.records
+        if decoded.errors:
+            rejects.undecodable(decoded.errors)
+            # Every query that reads the source has lost these records.
+            for stage in self._dataflow.stages.roots[state.source].inline:
+                counters = lane.count(stage.stage.query)
+                counters.in_ += len(decoded.errors)
+                counters.failed += len(decoded.errors)
+        deliveries: list[Delivery] = []
+        if decoded.batch.num_rows:
+            deliveries = self._dataflow.run(state.source, decoded.batch, rejects, lane, self._clock())
+        return (deliveries, rejects), decoded.next
+
+    def _deliver(self, partition: _Partition, done: _Done, lane: Lane) -> None:
+        """A block's turn has come."""
+        for deliveries, rejects in done.slices:
+            if rejects.failed:
+                self._strategy.records(rejects.failed)
+            self._dataflow.deliver(deliveries, partition.state, done.ticket, lane)
+            if rejects.late and self._late_file is not None:
+                self._late_file.write(rejects.late)
+        if done.watermark is not None:
+            self._dataflow.advance(partition.state, done.watermark, done.ticket)
+        if done.watermark == END:
+            self._loop.call_soon_threadsafe(self._ended)
+        done.ticket.release()
+
+    def _ended(self) -> None:
+        self.open_partitions -= 1

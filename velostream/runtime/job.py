@@ -1,0 +1,422 @@
+"""A job: prepared from its configuration, run to its end, stopped on request, reported."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar
+
+from velostream.config.schema import JobConfig
+from velostream.config.units import parse_bytes, parse_duration_us
+from velostream.connectors.base import Limits, Sink
+from velostream.errors import InternalError, VelostreamError
+from velostream.runtime.admission import Admission
+from velostream.runtime.app import App, make_app
+from velostream.runtime.counters import Counters
+from velostream.runtime.dataflow import Dataflow
+from velostream.runtime.failures.base import failures
+from velostream.runtime.failures.dead_letters import DeadLetterFile
+from velostream.runtime.intake import Intake
+from velostream.runtime.lane import Lane, usable_cpus
+from velostream.runtime.loop import shared_loop, submit
+from velostream.runtime.outlets import Outlet
+from velostream.runtime.prepare import Prepared, prepare
+from velostream.runtime.report import Progress, Report
+from velostream.runtime.stages import Stages
+from velostream.runtime.transport import Inputs
+
+logger = logging.getLogger("velostream.job")
+
+
+class JobState(StrEnum):
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    COMPLETED = "completed"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        return self in (JobState.COMPLETED, JobState.INTERRUPTED, JobState.FAILED)
+
+
+def wall_clock_us() -> int:
+    """Microseconds since the epoch, UTC."""
+    return time.time_ns() // 1000
+
+
+class Job:
+    """One run of a job. `run` may be called once, from any thread but the shared loop's.
+
+    `clock` gives microseconds UTC; tests inject their own. All methods are thread-safe.
+    """
+
+    outlet_type: ClassVar[type[Outlet]] = Outlet
+
+    def __init__(
+        self,
+        config: JobConfig,
+        *,
+        prepared: Prepared | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        clock: Callable[[], int] = wall_clock_us,
+    ) -> None:
+        self.config = config
+        self.state = JobState.STARTING
+        self._prepared = prepared
+        self._on_progress = on_progress
+        self._clock = clock
+        self._ended = threading.Event()
+        self._stop: str | None = None
+        self._error: BaseException | None = None
+        self._begun = 0.0
+        self._seconds = 0.0
+        self._app: App | None = None
+        self._intake: Intake | None = None
+        self._lanes: list[Lane] = []
+        self._idle_waiters: list[asyncio.Future[None]] = []
+
+    # --- from outside ---------------------------------------------------------------------------
+
+    def run(self) -> Report:
+        """Run to the end. Raises VelostreamError when the configuration is wrong, before anything starts;
+        a job that fails while running gives a Report that says so."""
+        self.start()
+        while not self._ended.wait(0.1):
+            if self._on_progress is not None:
+                self._on_progress(self.progress())
+        return self.report()
+
+    def start(self) -> None:
+        """Check, open and begin; returns when the job runs (or has failed to)."""
+        prepared = self._prepared or prepare(self.config)
+        self._prepared = prepared
+        self._setup(prepared)
+        submit(self._start()).result()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end; False when it did not come in time (seconds)."""
+        return self._ended.wait(timeout)
+
+    def pause(self) -> None:
+        """Read nothing more until `resume`; what is in flight is finished."""
+        self._call(self._pause)
+
+    def resume(self) -> None:
+        self._call(self._resume)
+
+    def stop(self, reason: str = "stopped") -> None:
+        """Stop reading, finish the blocks begun, close the sinks: the job ends as interrupted."""
+        self._stop = self._stop or reason
+        self._call(self._interrupt)
+
+    def abort(self) -> None:
+        """End at once: blocks in flight are dropped, and bounded sinks leave no file."""
+        self._call(self._fail, InternalError("aborted"))
+
+    def drain(self, records: int) -> None:
+        """Wait until that many records in all have been read and nothing is in flight, or the job has ended.
+
+        A barrier through all lanes: what came of those records has left the job when it returns.
+        """
+        submit(self._drain(records)).result()
+
+    def failure(self) -> VelostreamError:
+        """Why the job did not complete, as an error to raise."""
+        if isinstance(self._error, VelostreamError):
+            return self._error
+        return InternalError(self._error_text() or f"job '{self.config.name}' was {self.state}")
+
+    def sink(self, name: str) -> Sink:
+        """A sink of the job, to take its results from when they stay in memory."""
+        assert self._prepared is not None, "run() comes first"
+        return self._prepared.sinks[name]
+
+    def outlet(self, sink: str) -> Outlet:
+        """Where the job writes that sink's rows."""
+        return self._outlets[sink]
+
+    def progress(self) -> Progress:
+        return Progress(
+            records=sum(lane.records for lane in self._lanes),
+            bytes=self._intake.bytes_read if self._intake is not None else 0,
+            total_bytes=self._total_bytes,
+            rows_out=sum(outlet.rows for outlet in self._outlets.values()),
+            seconds=time.perf_counter() - self._begun,
+        )
+
+    # --- setting up -----------------------------------------------------------------------------
+
+    def _setup(self, prepared: Prepared) -> None:
+        config = self.config.processor
+        cpus = usable_cpus()
+        lanes = 1 if config.version != "v2" else config.partitions or len(cpus)
+        self._strategy = failures[self.config.failure.strategy](self.config.failure, self.config.output_dir)
+        self._outlets = {
+            name: self.outlet_type(prepared.sinks[name], stream, prepared.plan.stage_of(stream).schema)
+            for name, stream in prepared.plan.sinks.items()
+        }
+        partitions = {name: len(source.partitions()) for name, source in prepared.sources.items()}
+        stages = Stages(prepared.plan, partitions, self._outlets, lanes, config.key_groups)
+        self._dataflow = Dataflow(stages, config.key_groups)
+        pinned = config.affinity and len(cpus) > 0
+        self._lanes = [
+            Lane(
+                f"{self.config.name}/lane/{number}",
+                number,
+                cpus[number % len(cpus)] if pinned else None,
+                self._lane_error,
+            )
+            for number in range(lanes)
+        ]
+        self._dataflow.lanes = self._lanes
+        block_bytes = parse_bytes(config.block_size)
+        self._admission = Admission(parse_bytes(config.queue_size))
+        self._limits = Limits(block_bytes, config.block_records)
+        sizes = [source.total_bytes() for source in prepared.sources.values()]
+        self._total_bytes = sum(size for size in sizes if size is not None) if None not in sizes else None
+        folder = self.config.output_dir
+        late = [stage.watermark.late for stage in prepared.plan.stages if stage.watermark is not None]
+        self._late_file = (
+            DeadLetterFile(Path(folder) / "late.ndjson") if folder and "side_output" in late else None
+        )
+
+    # --- on the loop ----------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        prepared = self._prepared
+        assert prepared is not None
+        bounded = all(source.bounded for source in prepared.sources.values())
+        self._begun = time.perf_counter()
+        try:
+            for outlet in self._outlets.values():
+                await asyncio.to_thread(outlet.open, bounded, self._strategy)
+        except VelostreamError as error:
+            await self._finish(error)
+            return
+        self._intake = Intake(
+            prepared.plan,
+            prepared.sources,
+            self._dataflow,
+            self._lanes,
+            self._admission,
+            self._strategy,
+            self._late_file,
+            self._clock,
+            self._on_idle,
+        )
+        for lane in self._lanes:
+            lane.start()
+        idle = {
+            name: parse_duration_us(source.config.idle_timeout)
+            for name, source in prepared.sources.items()
+            if not source.bounded
+        }
+        open_partitions = max(2, len(self._lanes))
+        inputs = Inputs(prepared.sources, self._limits, open_partitions, idle, self._clock)
+        self._app = make_app(self.config.name, inputs, self._intake.submit, self._fail)
+        self.state = JobState.RUNNING
+        await self._app.start()
+
+    def _on_idle(self) -> None:
+        """Nothing is in flight."""
+        waiters, self._idle_waiters = self._idle_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        intake = self._intake
+        assert intake is not None
+        if intake.open_partitions == 0 or self.state is JobState.STOPPING:
+            self._spawn_finish(None)
+
+    async def _drain(self, records: int) -> None:
+        while not self.state.ended and (
+            self._intake is None
+            or self._intake.in_flight
+            or sum(lane.records for lane in self._lanes) < records
+        ):
+            waiter = asyncio.get_running_loop().create_future()
+            self._idle_waiters.append(waiter)
+            await waiter
+
+    def _pause(self) -> None:
+        if self.state is JobState.RUNNING:
+            self.state = JobState.PAUSED
+            self._admission.pause()
+
+    def _resume(self) -> None:
+        if self.state is JobState.PAUSED:
+            self.state = JobState.RUNNING
+            self._admission.resume()
+
+    def _interrupt(self) -> None:
+        if self.state in (JobState.RUNNING, JobState.PAUSED):
+            self.state = JobState.STOPPING
+            self._admission.pause()
+            self._strategy.stopping.set()
+            if self._intake is not None and self._intake.in_flight == 0:
+                self._spawn_finish(None)
+
+    def _lane_error(self, error: BaseException) -> None:
+        shared_loop().call_soon_threadsafe(self._fail, error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.state.ended and self._error is None:
+            self._error = error
+            self._admission.pause()
+            self._strategy.stopping.set()
+            self._spawn_finish(error)
+
+    def _spawn_finish(self, error: BaseException | None) -> None:
+        if not self.state.ended and getattr(self, "_finishing", None) is None:
+            self._finishing = asyncio.ensure_future(self._finish(error))
+
+    async def _finish(self, error: BaseException | None) -> None:
+        """Stop reading, join lanes, close sinks: in this order, whatever ended the job."""
+        interrupted = self.state is JobState.STOPPING
+        state = JobState.FAILED if error else JobState.INTERRUPTED if interrupted else JobState.COMPLETED
+        await asyncio.to_thread(self._close_lanes)
+        self._seconds = time.perf_counter() - self._begun
+        try:
+            await asyncio.to_thread(self._close_sinks, state is JobState.COMPLETED)
+        except VelostreamError as failed:
+            error, state = error or failed, JobState.FAILED
+        if error is not None:
+            self._error = error
+            if not isinstance(error, VelostreamError):
+                logger.error("job '%s' failed by a defect of velostream", self.config.name, exc_info=error)
+        self._seconds = time.perf_counter() - self._begun
+        if self._app is not None:
+            await self._app.stop()
+        self.state = state
+        self._on_ended()
+
+    def _on_ended(self) -> None:
+        for waiter in self._idle_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._ended.set()
+
+    def _close_lanes(self) -> None:
+        for lane in self._lanes:
+            lane.stop()
+
+    def _close_sinks(self, complete: bool) -> None:
+        self._strategy.close()
+        if self._late_file is not None:
+            self._late_file.close()
+        first: VelostreamError | None = None
+        for outlet in self._outlets.values():
+            try:
+                outlet.close(complete and first is None)
+            except VelostreamError as error:
+                first = first or error
+        if first is not None:
+            raise first
+
+    def _call(self, function: Callable[..., None], *args: Any) -> None:
+        shared_loop().call_soon_threadsafe(function, *args)
+
+    # --- at the end -----------------------------------------------------------------------------
+
+    def report(self) -> Report:
+        """What happened; complete once the job has ended."""
+        assert self._prepared is not None
+        plan = self._prepared.plan
+        queries: dict[str, Counters] = {}
+        for stage in plan.stages:
+            queries.setdefault(stage.query, Counters())
+        for lane in self._lanes:
+            for query, counters in list(lane.counters.items()):
+                queries[query].add(counters)
+        keyed = [stage for stages in self._dataflow.stages.keyed for stage in stages.values()]
+        for keyed_stage in keyed:
+            queries[keyed_stage.stage.query].groups_failed += keyed_stage.aggregate.failed_groups
+        total = Counters()
+        reading = {stage.query for stage in plan.stages if isinstance(stage.input, str)}
+        for query in reading:
+            total.add(queries[query])
+        seconds = self._seconds or (time.perf_counter() - self._begun if self._begun else 0.0)
+        read = sum(lane.records for lane in self._lanes)
+        return Report(
+            name=self.config.name,
+            state=str(self.state),
+            error=self._error_text(),
+            processor=processor_text(
+                self.config.processor.version, len(self._lanes), self.config.processor.affinity
+            ),
+            seconds=seconds,
+            records=total.to_dict(),
+            rows_out=sum(outlet.rows for outlet in self._outlets.values()),
+            rate=read / seconds if seconds else 0.0,
+            bytes_in=self._intake.bytes_read if self._intake is not None else 0,
+            queries=[{"name": name, **counters.to_dict()} for name, counters in queries.items()],
+            stages=_stage_times(self._lanes),
+            lanes=[_lane_line(lane) for lane in self._lanes],
+            sinks=[
+                {
+                    "name": outlet.name,
+                    "kind": outlet.sink.config.kind,
+                    "stream": outlet.stream,
+                    "rows": outlet.rows,
+                    "bytes": outlet.bytes_written,
+                    "location": outlet.location,
+                }
+                for outlet in self._outlets.values()
+            ],
+            open_windows=sum(stage.aggregate.open_windows for stage in keyed),
+            state_rows=sum(stage.aggregate.open_groups for stage in keyed),
+            state_bytes=sum(stage.aggregate.nbytes for stage in keyed),
+            peak_queue_bytes=self._admission.peak_bytes,
+            failures=list(self._strategy.logged),
+            dead_letters=_path_of(getattr(self._strategy, "file", None)),
+            late_records=_path_of(self._late_file),
+        )
+
+    def _error_text(self) -> str | None:
+        if self._error is None:
+            return None
+        if isinstance(self._error, VelostreamError):
+            return self._error.render()
+        return f"internal error: {type(self._error).__name__}: {self._error}"
+
+
+def processor_text(version: str, lanes: int, affinity: bool) -> str:
+    """`v1`, `v2:8`, `v2:8:affinity`: the text form of a processor."""
+    if version != "v2":
+        return version
+    return f"v2:{lanes}{':affinity' if affinity else ''}"
+
+
+def _stage_times(lanes: list[Lane]) -> list[dict[str, Any]]:
+    order = ("read", "decode", "evaluate", "lateness", "exchange", "aggregate", "encode", "write")
+    seconds = {what: sum(lane.seconds.get(what, 0.0) for lane in lanes) for what in order}
+    busy = sum(lane.busy_seconds for lane in lanes) or 1.0
+    return [
+        {"name": what, "seconds": spent, "share": spent / busy} for what, spent in seconds.items() if spent
+    ]
+
+
+def _lane_line(lane: Lane) -> dict[str, Any]:
+    inside = sum(lane.seconds.values())
+    return {
+        "lane": lane.number,
+        "cpu": lane.cpu,
+        "cpus_seen": sorted(lane.cpus_seen),
+        "blocks": lane.blocks,
+        "records": lane.records,
+        "busy_seconds": lane.busy_seconds,
+        "cpu_seconds": lane.cpu_seconds,
+        "python_share": max(0.0, 1 - inside / lane.busy_seconds) if lane.busy_seconds else 0.0,
+    }
+
+
+def _path_of(file: DeadLetterFile | None) -> str | None:
+    return str(file.path) if file is not None and file.count else None

@@ -1,0 +1,158 @@
+"""A lane: one worker thread, the state that it owns, and its queue."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from velostream.runtime.counters import Counters
+
+Task = Callable[["Lane"], None]
+
+
+class Lane:
+    """Runs tasks one after the other: batches from other lanes first, new blocks after them.
+
+    The queue is not bounded here: the bytes in flight are bounded where blocks are admitted
+    (`Admission`), so a lane never waits for another and no cycle of full queues can lock up.
+
+    `number` counts from 0; `cpu` is the CPU to pin to, or None. The counters are written by the lane's
+    thread alone and read elsewhere for display.
+    """
+
+    def __init__(
+        self, name: str, number: int, cpu: int | None, on_error: Callable[[BaseException], None]
+    ) -> None:
+        self.number = number
+        self.cpu = cpu
+        self.cpus_seen: set[int] = set()
+        self.blocks = 0
+        self.records = 0
+        self.busy_seconds = 0.0
+        self.cpu_seconds = 0.0
+        self.seconds: dict[str, float] = {}
+        self.counters: dict[str, Counters] = {}
+        self.queued_bytes = 0
+        self._on_error = on_error
+        self._batches: deque[Task] = deque()
+        self._blocks: deque[tuple[Task, int]] = deque()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def spend(self, what: str, begun: float) -> None:
+        """Note the time since `begun` (of `time.perf_counter`) for the kind of work `what`."""
+        self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - begun
+
+    def count(self, query: str) -> Counters:
+        """This lane's part of a query's counters."""
+        counters = self.counters.get(query)
+        if counters is None:
+            counters = self.counters[query] = Counters()
+        return counters
+
+    def put_block(self, task: Task, size: int) -> None:
+        """Queue work on a new block of `size` bytes."""
+        with self._wake:
+            self._blocks.append((task, size))
+            self.queued_bytes += size
+            self._wake.notify()
+
+    def put_batch(self, task: Task) -> None:
+        """Queue work on a batch that a lane has made; it goes before new blocks."""
+        with self._wake:
+            self._batches.append(task)
+            self._wake.notify()
+
+    def stop(self) -> None:
+        """End the thread after the task that it runs; what is still queued is dropped. May be repeated."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        if self.cpu is not None:
+            # Only this thread: pid 0 means the calling thread on Linux.
+            os.sched_setaffinity(0, {self.cpu})
+        while True:
+            with self._wake:
+                while not (self._batches or self._blocks or self._stopping):
+                    self._wake.wait()
+                if self._stopping:
+                    return
+                if self._batches:
+                    task, size = self._batches.popleft(), 0
+                else:
+                    task, size = self._blocks.popleft()
+            begun, begun_cpu = time.perf_counter(), time.thread_time()
+            try:
+                task(self)
+            except BaseException as error:  # the lane must survive to be joined; the job fails
+                self._on_error(error)
+            finally:
+                # A frame kept alive would keep a block's memory until the next task.
+                del task
+                self.busy_seconds += time.perf_counter() - begun
+                self.cpu_seconds += time.thread_time() - begun_cpu
+                if size:
+                    with self._wake:
+                        self.queued_bytes -= size
+                    self.blocks += 1
+                    self.cpus_seen.add(current_cpu())
+
+
+def _load_getcpu() -> Callable[[], int] | None:
+    try:
+        function = ctypes.CDLL(None).sched_getcpu
+    except (AttributeError, OSError):
+        return None
+    function.restype = ctypes.c_int
+    return function  # type: ignore[no-any-return]
+
+
+_GETCPU = _load_getcpu()
+
+
+def current_cpu() -> int:
+    """The CPU that the calling thread runs on; -1 where the system does not tell."""
+    return _GETCPU() if _GETCPU is not None else -1
+
+
+def usable_cpus() -> list[int]:
+    """CPUs that this process may run on, by its affinity mask and its cgroup's limit (v2, then v1).
+
+    The limit is a bandwidth, not a set: it shortens the list. At least one.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cpus = sorted(os.sched_getaffinity(0))
+    else:
+        cpus = list(range(os.cpu_count() or 1))
+    limit = _cgroup_cpus()
+    return cpus[: max(1, int(limit))] if limit is not None else cpus
+
+
+def _cgroup_cpus() -> float | None:
+    """CPUs by bandwidth: `cpu.max` (quota and period in µs), see the kernel's cgroup-v2 document."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as file:
+            quota_us = int(file.read())
+        with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as file:
+            period_us = int(file.read())
+        return quota_us / period_us if quota_us > 0 else None
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,70 @@
+"""Where a stream leaves the job: one outlet per sink, written to by all lanes."""
+
+from __future__ import annotations
+
+import time
+from threading import Lock
+from typing import Any
+
+import pyarrow as pa
+
+from velostream.connectors.base import Sink, SinkWriter
+from velostream.operators.batch import Batch
+from velostream.runtime.failures.base import FailureStrategy
+from velostream.runtime.lane import Lane
+from velostream.runtime.ticket import Ticket
+
+
+class Outlet:
+    """A sink of the job. `encode` runs in the lanes side by side, `write` one call at a time.
+
+    `rows` counts what was written.
+    """
+
+    def __init__(self, sink: Sink, stream: str, schema: pa.Schema) -> None:
+        self.sink = sink
+        self.name = sink.name
+        self.stream = stream
+        self.schema = schema
+        self.rows = 0
+        self._writer: SinkWriter | None = None
+        self._lock = Lock()
+
+    def open(self, bounded: bool, strategy: FailureStrategy) -> None:
+        """Open the sink. Raises ConnectorError after the strategy's retries."""
+        self._strategy = strategy
+        self._writer = strategy.call(f"sink '{self.name}'", lambda: self.sink.open(self.schema, bounded))
+
+    @property
+    def writer(self) -> SinkWriter:
+        assert self._writer is not None, "open() comes first"
+        return self._writer
+
+    def encode(self, batch: Batch, lane: Lane) -> Any:
+        begun = time.perf_counter()
+        payload = self.writer.encode(batch)
+        lane.spend("encode", begun)
+        return payload
+
+    def write(self, payload: Any, rows: int, lane: Lane, ticket: Ticket) -> None:
+        """Append the rows of one batch; raises ConnectorError after the strategy's retries."""
+        begun = time.perf_counter()
+        with self._lock:
+            self._strategy.call(f"sink '{self.name}'", lambda: self.writer.write(payload, rows))
+            self.rows += rows
+        lane.spend("write", begun)
+
+    def flush(self) -> None:
+        with self._lock:
+            self.writer.flush()
+
+    def close(self, complete: bool) -> None:
+        """Finish the sink, when it was opened; may be repeated."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            self.location = writer.location
+            writer.close(complete)
+            self.location, self.bytes_written = writer.location, writer.bytes_written
+
+    location = ""
+    bytes_written = 0

@@ -1,0 +1,302 @@
+"""The embedded block transport of Faust: a topic is a source, a message is a block of records.
+
+Faust gives each block to the agent of its partition, tracks acknowledgements and commits. Its offset is
+the block's number within the partition, so that acknowledged blocks are consecutive numbers: with byte
+positions Faust's bookkeeping of gaps costs milliseconds per event.
+
+What Faust expects of a consumer and does not say (found by reading it, 0.15):
+- a ConsumerMessage without the app's generation id is dropped without a word;
+- `subscribe` runs inside the conductor, so the rebalance must be a task of its own, or recovery never begins;
+- with every partition's buffer full, `_wait_next_records` sleeps a second: we wait for `on_buffer_drop`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from faust.serializers import codecs
+from faust.tables.manager import TableManager as FaustTableManager
+from faust.transport import base
+from faust.transport.consumer import Consumer as FaustConsumer
+from faust.transport.consumer import Fetcher
+from faust.transport.drivers import TRANSPORTS
+from faust.transport.producer import Producer as FaustProducer
+from faust.types import TP, ConsumerMessage
+from faust.types.tuples import RecordMetadata
+
+from velostream.connectors.base import Block, BlockReader, Limits, Source
+from velostream.errors import VelostreamError
+
+SCHEME = "velostream"
+CODEC = "velostream_block"
+GENERATION = 1
+
+
+class BlockCodec(codecs.Codec):  # type: ignore[misc]
+    """Passes blocks through: Faust decodes every value by some codec."""
+
+    def _loads(self, s: Any) -> Any:
+        return s
+
+    def _dumps(self, s: Any) -> Any:
+        return s
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfPartition:
+    """The last message of a bounded partition."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdlePartition:
+    """A partition that has been silent for its source's idle time-out; said once, until it speaks again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFailed:
+    """A partition that cannot be read on; its last message."""
+
+    error: VelostreamError
+
+
+@dataclass(slots=True)
+class Inputs:
+    """What the transport of one app reads: sources by topic, and how much per block.
+
+    `open_partitions` bounds how many partitions of one bounded source are read at the same time.
+    `idle_timeouts_us` has the unbounded sources whose silent partitions are to be noticed; `clock` gives
+    microseconds.
+    """
+
+    sources: Mapping[str, Source]
+    limits: Limits
+    open_partitions: int
+    idle_timeouts_us: Mapping[str, int]
+    clock: Callable[[], int]
+
+
+class TableManager(FaustTableManager):  # type: ignore[misc]
+    """Without the second that Faust's own sleeps at start, in case tables are still being declared."""
+
+    async def on_start(self) -> None:
+        if not self.should_stop:
+            await self._update_channels()
+            await self.recovery.start()
+
+
+class Consumer(FaustConsumer):  # type: ignore[misc]
+    """Reads the partitions of the app's sources in a thread pool, one read at a time per partition."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._inputs: Inputs = self.app.inputs
+        self._assigned: set[TP] = set()
+        self._readers: dict[TP, BlockReader] = {}
+        self._reads: dict[TP, asyncio.Future[Any]] = {}
+        self._numbers: dict[TP, int] = {}
+        self._ended: set[TP] = set()
+        self._wake = asyncio.Event()
+        self._spoke: dict[TP, int] = {}
+        self._silent: set[TP] = set()
+        # A reader of an unbounded partition may wait for data, so each of those has a thread.
+        unbounded = [source for source in self._inputs.sources.values() if not source.bounded]
+        threads = 2 + sum(len(source.partitions()) for source in unbounded)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"{self.app.conf.id}/read")
+        self.committed: dict[TP, int] = {}
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        wanted = {
+            TP(topic, number)
+            for topic in topics
+            if topic in self._inputs.sources
+            for number in range(self.topic_partitions(topic))
+        }
+        if wanted != self._assigned:
+            self.add_future(self._assign(wanted))
+
+    async def _assign(self, wanted: set[TP]) -> None:
+        await self.on_partitions_revoked(self._assigned)
+        self._assigned = wanted
+        self.app.consumer_generation_id = GENERATION
+        await self.on_partitions_assigned(wanted, GENERATION)
+        self._wake.set()
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        super().on_buffer_drop(tp)
+        self._wake.set()
+
+    async def _wait_next_records(self, timeout: float) -> Any:
+        while self.flow_active and not self.should_stop and not self._get_active_partitions():
+            self._wake.clear()
+            await self._or_timeout(self._wake.wait(), 0.2)
+        return await super()._wait_next_records(timeout)
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Any]]:
+        for tp in self._readable(active_partitions or set()):
+            self._reads[tp] = asyncio.ensure_future(self._read(tp))
+        if not self._reads:
+            self._wake.clear()
+            await self._or_timeout(self._wake.wait(), 0.05)
+            return {}
+        done, _ = await asyncio.wait(
+            self._reads.values(), timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        records: dict[TP, list[Any]] = {}
+        for tp in [tp for tp, read in self._reads.items() if read in done]:
+            content = self._reads.pop(tp).result()
+            if isinstance(content, Block) and content.size == 0:
+                if not self._falls_silent(tp):
+                    continue
+                content = IdlePartition()
+            elif isinstance(content, Block):
+                self._spoke[tp] = self._inputs.clock()
+                self._silent.discard(tp)
+            else:
+                self._ended.add(tp)
+            records[tp] = [(self._numbers[tp], content)]
+            self._numbers[tp] += 1
+        return records
+
+    def _falls_silent(self, tp: TP) -> bool:
+        """Whether a partition that has nothing to say is silent for long enough, and not known to be."""
+        limit = self._inputs.idle_timeouts_us.get(tp.topic)
+        now = self._inputs.clock()
+        if limit is None or tp in self._silent or now - self._spoke.setdefault(tp, now) < limit:
+            return False
+        self._silent.add(tp)
+        return True
+
+    def _readable(self, active: set[TP]) -> list[TP]:
+        """Active partitions to read from now; of a bounded source at most `open_partitions`, in order."""
+        ready = []
+        for topic, source in self._inputs.sources.items():
+            partitions = sorted(tp for tp in self._assigned if tp.topic == topic and tp not in self._ended)
+            if source.bounded:
+                partitions = partitions[: self._inputs.open_partitions]
+            ready += [tp for tp in partitions if tp in active and tp not in self._reads]
+        return ready
+
+    async def _read(self, tp: TP) -> Block | EndOfPartition | ReadFailed:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._read_now, tp)
+
+    def _read_now(self, tp: TP) -> Block | EndOfPartition | ReadFailed:
+        try:
+            reader = self._readers.get(tp)
+            if reader is None:
+                self._numbers[tp] = 0
+                source = self._inputs.sources[tp.topic]
+                reader = self._readers[tp] = source.reader(tp.partition, self._inputs.limits)
+            block = reader.read()
+            if block is not None:
+                return block
+            reader.close()
+            return EndOfPartition()
+        except VelostreamError as error:
+            return ReadFailed(error)
+
+    async def _or_timeout(self, waitable: Awaitable[Any], seconds: float) -> None:
+        try:
+            await asyncio.wait_for(waitable, seconds)
+        except TimeoutError:
+            pass
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        number, content = record
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            number,
+            0.0,
+            0,
+            [],
+            None,
+            content,
+            None,
+            0,
+            0,
+            tp,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def on_stop(self) -> None:
+        await super().on_stop()
+        for read in self._reads.values():
+            read.cancel()
+        self._pool.shutdown(wait=True)
+        for reader in self._readers.values():
+            reader.close()
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        self.committed.update(offsets)
+        return True
+
+    def _new_topicpartition(self, topic: str, partition: int) -> TP:
+        return TP(topic, partition)
+
+    async def create_topic(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def topic_partitions(self, topic: str) -> int:
+        source = self._inputs.sources.get(topic)
+        return len(source.partitions()) if source is not None else 1
+
+    def key_partition(self, topic: str, key: bytes, partition: int | None = None) -> int | None:
+        return 0
+
+    def assignment(self) -> set[TP]:
+        return self._assigned
+
+    def highwater(self, tp: TP) -> int:
+        return self._numbers.get(tp, 0)
+
+    async def highwaters(self, *partitions: TP) -> dict[TP, int]:
+        return {tp: self.highwater(tp) for tp in partitions}
+
+    async def earliest_offsets(self, *partitions: TP) -> dict[TP, int]:
+        return dict.fromkeys(partitions, 0)
+
+    async def position(self, tp: TP) -> int | None:
+        return self._numbers.get(tp)
+
+    async def seek_to_committed(self) -> dict[TP, Any]:
+        # Called when a rebalance begins; blocks are numbered from the start of each run.
+        return dict.fromkeys(self._assigned)
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        pass
+
+    async def _seek(self, partition: TP, offset: int) -> None:
+        pass
+
+
+class Producer(FaustProducer):  # type: ignore[misc]
+    """Faust wants one; output goes through sinks, so it is never sent to."""
+
+    async def send(self, topic: str, *args: Any, **kwargs: Any) -> Any:
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(RecordMetadata(topic=topic, partition=0, topic_partition=TP(topic, 0), offset=0))
+        return future
+
+    async def flush(self) -> None:
+        pass
+
+    def key_partition(self, topic: str, key: bytes) -> TP:
+        return TP(topic, 0)
+
+
+class Transport(base.Transport):  # type: ignore[misc]
+    Consumer = Consumer
+    Producer = Producer
+    Fetcher = Fetcher
+    driver_version = "velostream"
+    default_port = 0
+
+
+def register() -> None:
+    """Make the transport and the codec known to Faust; may be called again."""
+    TRANSPORTS.aliases[SCHEME] = f"{__name__}:Transport"
+    codecs.register(CODEC, BlockCodec())

@@ -1,0 +1,42 @@
+"""Watermarks in-band: what each sender has promised, and the minimum that counts."""
+
+from __future__ import annotations
+
+START = -(1 << 63)
+END = (1 << 63) - 1
+# Not a time: the sender has been silent for so long that it no longer counts, until it speaks again.
+IDLE = END - 1
+
+
+class Watermarks:
+    """The watermark of a receiver with a fixed set of senders, in microseconds UTC.
+
+    START means that nothing is known yet, END that the sender's input has ended. Never goes back.
+    Owned by the lane that receives.
+    """
+
+    __slots__ = ("_by_sender", "_idle", "current")
+
+    def __init__(self, senders: int) -> None:
+        self._by_sender = [START] * senders
+        self._idle: set[int] = set()
+        self.current = START
+
+    def advance(self, sender: int, watermark: int) -> bool:
+        """Note a sender's watermark (or IDLE); True when the minimum over all that count has risen."""
+        if watermark == IDLE:
+            self._idle.add(sender)
+        else:
+            before = self._by_sender[sender]
+            awake = sender in self._idle
+            if watermark <= before and not awake:
+                return False
+            self._idle.discard(sender)
+            self._by_sender[sender] = max(before, watermark)
+            if before > self.current and not awake:
+                return False
+        lowest = min((w for s, w in enumerate(self._by_sender) if s not in self._idle), default=START)
+        if lowest <= self.current:
+            return False
+        self.current = lowest
+        return True
