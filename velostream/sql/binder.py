@@ -25,7 +25,7 @@ from velostream.sql.logical import Aggregate, Filter, Item, Project, Query, Rela
 from velostream.sql.naming import column_name, unique_names
 from velostream.sql.scalars import ScalarBinder
 from velostream.sql.scopes import Scope, StreamInfo, find, find_stream, matches
-from velostream.sql.statements import Name, ParsedScript, Select, Star, Statement, WindowClause
+from velostream.sql.statements import Name, ParsedScript, Star, Statement, WindowClause
 from velostream.sql.typenames import type_name
 from velostream.sql.types import TIMESTAMP
 
@@ -34,7 +34,7 @@ __all__ = ["StreamInfo", "bind"]
 T = TypeVar("T")
 
 # The words of the query to the kinds of window that the runtime knows.
-_WINDOW_KINDS = {"TUMBLING": "tumbling", "TUMBLE": "tumbling"}
+_WINDOW_KINDS = {"TUMBLING": "tumble", "TUMBLE": "tumble"}
 
 
 def bind(script: ParsedScript, catalog: Mapping[str, StreamInfo]) -> Script:
@@ -98,13 +98,15 @@ class _QueryBinder:
         try:
             return step()
         except Fault as fault:
-            self._errors.append(fault.error(self._script.text, self._script.file))
+            self._report(fault)
         except _Reported:
             pass
         except RecursionError:
-            fault = faults.unsupported("an expression nested this deep", self._statement.span)
-            self._errors.append(fault.error(self._script.text, self._script.file))
+            self._report(faults.unsupported("an expression nested this deep", self._statement.span))
         return None
+
+    def _report(self, fault: Fault) -> None:
+        self._errors.append(fault.error(self._script.text, self._script.file))
 
     def _root(self) -> Relation:
         select = self._select
@@ -129,8 +131,7 @@ class _QueryBinder:
     def _window_clause(self) -> WindowClause | None:
         clause, function = self._select.window, self._select.source.window
         if clause is not None and function is not None:
-            fault = faults.wrong("a query has one window, and TUMBLE is one", clause.span)
-            self._errors.append(fault.error(self._script.text, self._script.file))
+            self._report(faults.wrong("a query has one window, and TUMBLE is one", clause.span))
         return clause or function
 
     def _is_grouped(self, outputs: list[Output]) -> bool:

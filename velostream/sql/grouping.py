@@ -14,11 +14,11 @@ import pyarrow as pa
 from sqlglot import exp
 
 from velostream.sql import faults
-from velostream.sql.dialect import span_of
 from velostream.sql.expressions import Call, Case, Cast, ColumnRef, Expr, Literal, Span
 from velostream.sql.functions.aggregates import is_aggregate, resolve_aggregate
 from velostream.sql.literals import coerce
 from velostream.sql.logical import WINDOW_END, WINDOW_START, AggregateCall, Item
+from velostream.sql.reader import span_of
 from velostream.sql.scalars import ScalarBinder, name_of
 from velostream.sql.scopes import Scope, matches
 from velostream.sql.statements import Name
@@ -124,6 +124,9 @@ class GroupBinder(ScalarBinder):
                 return self._alias(found[0], span)
             if not self.scope.has(name):
                 return self.scope.column(name, span, [*self._aliases, *self._window_columns])
+        elif not self.scope.has(name) and is_window_column(name, self._window_columns):
+            self.scope.check_qualifier(qualifier)
+            return self._window_bound(name, span)
         return super().column(name, qualifier, span)
 
     def aggregate(self, node: exp.Anonymous, condition: exp.Expr | None, span: Span) -> Expr:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 import pyarrow as pa
 
@@ -115,10 +115,11 @@ def _exact(literal: Literal, type: pa.DataType) -> object:
         bits = type.bit_width
         return value if -(2 ** (bits - 1)) <= value < 2 ** (bits - 1) else None
     if isinstance(value, (int, Decimal)) and pa.types.is_decimal(type):
-        exponent = -Decimal(value).as_tuple().exponent
-        digits = len(str(abs(int(value)))) if int(value) else 0
-        fits = exponent <= type.scale and digits + type.scale <= type.precision
-        return Decimal(value) if fits else None
+        exact = Decimal(value)
+        # The default context rounds to 28 digits.
+        with localcontext(prec=2 * MAX_DECIMAL_DIGITS):
+            fits = exact == round(exact, type.scale) and abs(exact) < 10 ** (type.precision - type.scale)
+        return exact if fits else None
     if type == TIMESTAMP and literal.type == DATE and isinstance(value, date):
         return datetime(value.year, value.month, value.day)
     return None

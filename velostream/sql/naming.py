@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from sqlglot import exp
 
 from velostream.errors import BindError
-from velostream.sql.dialect import Plus
+from velostream.sql.grammar import Plus
 from velostream.sql.typenames import parse_type, type_name
 
-_SYMBOLS: dict[type[exp.Expr], str] = {
+SYMBOLS: dict[type[exp.Expr], str] = {
     exp.Add: "+",
     exp.Sub: "-",
     exp.Mul: "*",
@@ -35,7 +35,7 @@ def text_of(node: exp.Expr) -> str:
     >>> text_of(parse("SELECT SUM(price*2) FROM t").statements[0].select.items[0].expr)
     'sum((price * 2))'
     """
-    if (symbol := _SYMBOLS.get(type(node))) is not None:
+    if (symbol := SYMBOLS.get(type(node))) is not None:
         return f"({text_of(node.this)} {symbol} {text_of(node.expression)})"
     match node:
         case exp.Column():

@@ -6,7 +6,7 @@ import re
 from typing import NoReturn
 
 from sqlglot.errors import TokenError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from velostream.errors import (
     BindError,
@@ -17,10 +17,11 @@ from velostream.errors import (
     did_you_mean,
     raise_all,
 )
-from velostream.sql.clauses import SelectParser
 from velostream.sql import faults
-from velostream.sql.dialect import WORD, Velostream
+from velostream.sql.clauses import SelectParser
+from velostream.sql.dialect import Velostream
 from velostream.sql.faults import Fault
+from velostream.sql.grammar import WORD
 from velostream.sql.statements import DeclaredStream, InputRef, Name, ParsedScript, Statement
 from velostream.sql.typenames import parse_type
 from velostream.sql.types import Field, Schema
@@ -28,9 +29,9 @@ from velostream.sql.types import Field, Schema
 _STARTERS = ("SELECT", "CREATE")
 # Statements of SQL, and of the Rust upstream, that velostream does not run.
 _OTHER_STATEMENTS = frozenset(
-    "ALTER ANALYZE ATTACH BEGIN CALL COMMIT COPY DELETE DEPLOY DESCRIBE DROP EXECUTE EXPLAIN FROM GRANT INSERT "
-    "LIST LOAD MERGE PAUSE PRAGMA REFRESH RESUME REVOKE ROLLBACK SET SHOW START STOP TRUNCATE UPDATE USE VALUES "
-    "WITH".split()
+    "ALTER ANALYZE ATTACH BEGIN CALL COMMIT COPY DELETE DEPLOY DESCRIBE DROP EXECUTE EXPLAIN FROM GRANT "
+    "INSERT LIST LOAD MERGE PAUSE PRAGMA REFRESH RESUME REVOKE ROLLBACK SET SHOW START STOP TRUNCATE UPDATE "
+    "USE VALUES WITH".split()
 )
 _COLUMN_CONSTRAINTS = frozenset("NOT NULL PRIMARY DEFAULT UNIQUE CHECK REFERENCES GENERATED COLLATE".split())
 
@@ -46,7 +47,7 @@ def parse(text: str, file: str | None = None) -> ParsedScript:
     errors: list[SqlError] = []
     script = _Script()
     for tokens in _split(_tokenize(text, file)):
-        parser = StatementParser(text, tokens)
+        parser = StatementParser(text, tokens, Velostream)
         try:
             script.add(parser.parse_statement())
         except Fault as fault:
@@ -142,7 +143,7 @@ class StatementParser(SelectParser):
             select = self.parse_select()
             statement = Statement(None, "select", select, self.span_from(first))
         elif self.at("CREATE"):
-            statement = self._parse_create_statement()
+            statement = self._read_create_statement()
         else:
             self._refuse_statement(first)
         if self._curr:
@@ -159,7 +160,7 @@ class StatementParser(SelectParser):
         hint = did_you_mean(token.text, _STARTERS)
         self.fault(f"expected SELECT or CREATE, found '{token.text}'", span, hint)
 
-    def _parse_create_statement(self) -> Statement | DeclaredStream:
+    def _read_create_statement(self) -> Statement | DeclaredStream:
         first = self._curr
         self.expect("CREATE")
         if not (self.at("STREAM") or self.at("TABLE")):
@@ -189,7 +190,7 @@ class StatementParser(SelectParser):
             self.unsupported("IF NOT EXISTS", self.span_from(self._curr, self._tokens[self._index + 2]))
         name = self.parse_name("a name")
         if self.at("("):
-            return self._parse_declaration(first, name)
+            return self._read_declaration(first, name)
         options = self.parse_options() if self.at("WITH") else {}
         self.expect("AS")
         if not self.at("SELECT"):
@@ -199,11 +200,11 @@ class StatementParser(SelectParser):
         select = self.parse_select(options)
         return Statement(name, "table" if is_table else "stream", select, self.span_from(first))
 
-    def _parse_declaration(self, first: Token, name: Name) -> DeclaredStream:
+    def _read_declaration(self, first: Token, name: Name) -> DeclaredStream:
         self.expect("(")
-        fields = [self._parse_field()]
+        fields = [self._read_field()]
         while self.take(","):
-            fields.append(self._parse_field())
+            fields.append(self._read_field())
             if fields[-1].name.lower() in {field.name.lower() for field in fields[:-1]}:
                 self.fault(f"column '{fields[-1].name}' is declared twice", self.span_from(self._prev))
         self.expect(")")
@@ -212,7 +213,7 @@ class StatementParser(SelectParser):
             self.unsupported("AS SELECT behind a list of columns", self.span_from(self._curr, self._curr))
         return DeclaredStream(name.text, Schema(tuple(fields)), options, self.span_from(first))
 
-    def _parse_field(self) -> Field:
+    def _read_field(self) -> Field:
         name = self.parse_name("a column")
         node = self.parse_type_name()
         try:

@@ -8,14 +8,17 @@ from typing import ClassVar
 import pyarrow as pa
 from sqlglot import exp
 
-from velostream.errors import BindError, unknown
+from velostream.errors import did_you_mean, unknown
 from velostream.sql import faults
 from velostream.sql.castable import cast_literal, check_cast
-from velostream.sql.dialect import Plus, span_of
 from velostream.sql.expressions import Call, Case, Cast, ColumnRef, Expr, Literal, Span
+from velostream.sql.faults import Fault
 from velostream.sql.functions import common_type, functions, resolve
-from velostream.sql.functions.aggregates import is_aggregate
+from velostream.sql.functions.aggregates import aggregates, is_aggregate
+from velostream.sql.grammar import Plus
 from velostream.sql.literals import coerce, instant, number
+from velostream.sql.naming import SYMBOLS
+from velostream.sql.reader import span_of
 from velostream.sql.scopes import Scope
 from velostream.sql.statements import Name
 from velostream.sql.typenames import parse_type, type_name
@@ -111,7 +114,12 @@ class ScalarBinder:
         left, right = self.bind(node.this), self.bind(node.expression)
         if name in _COMPARISONS:
             left, right = _as_instants([left, right])
-        return self._call(name, [left, right], span_of(node))
+        try:
+            return self._call(name, [left, right], span_of(node))
+        except Fault as fault:
+            # People know the operator by its sign.
+            fault.message = fault.message.replace(f"'{name}'", f"'{SYMBOLS[type(node)]}'")
+            raise
 
     def _logic(self, node: exp.Expr) -> Expr:
         name = "and" if isinstance(node, exp.And) else "or"
@@ -212,8 +220,8 @@ class ScalarBinder:
             raise faults.wrong(f"FILTER needs an aggregate, and '{node.name}' is none", span_of(node))
         if node.name.lower() not in functions or functions[node.name.lower()].form is not None:
             callable = [entry.name for entry in functions if entry.value.form is None]
-            message, hint = unknown("function", node.name, [*callable, *_aggregate_names()])
-            raise faults.wrong(message, (span[0], span[0] + len(node.name)), hint)
+            hint = did_you_mean(node.name, [*callable, *aggregates.names()])
+            raise faults.wrong(f"unknown function '{node.name}'", (span[0], span[0] + len(node.name)), hint)
         for argument in node.expressions:
             if isinstance(argument, exp.Distinct):
                 raise faults.wrong(f"DISTINCT needs an aggregate, and '{node.name}' is none", span)
@@ -253,12 +261,6 @@ class ScalarBinder:
 
 def name_of(node: exp.Expr) -> Name:
     return Name(node.name, bool(node.args.get("quoted")), span_of(node))
-
-
-def _aggregate_names() -> list[str]:
-    from velostream.sql.functions.aggregates import aggregates
-
-    return aggregates.names()
 
 
 def _as_instants(values: Sequence[Expr]) -> list[Expr]:

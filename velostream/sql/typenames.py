@@ -80,6 +80,11 @@ def parse_type(text: str) -> pa.DataType:
     return _NAMES[name]
 
 
+def is_type(name: str) -> bool:
+    """Whether a word alone is the name of a type."""
+    return name.upper() in (*_NAMES, *_ALIASES, *_DECIMALS)
+
+
 def _decimal(first: str | None, second: str | None) -> pa.DataType:
     if first is None:
         return pa.decimal128(18, 3)
