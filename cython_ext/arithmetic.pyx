@@ -12,7 +12,7 @@ instructions; flags are made by a second pass when there is one.
 from libc.math cimport fmod
 from libc.stdint cimport int64_t, uint8_t, uintptr_t
 
-from cython_ext.columns cimport Column, column_of, is_valid, validity_of
+from cython_ext.operands cimport Operand, flags_of, open_operand, rows_of, validity_of
 
 import numpy as np
 import pyarrow as pa
@@ -51,9 +51,10 @@ cdef extern from *:
                     Py_ssize_t n, int64_t* out, uint8_t* flags) {          \\
         int any = 0;                                                       \\
         Py_ssize_t i;                                                      \\
+        if (n == 0) return 0;                                              \\
         if (a_step && b_step) ROWS(PRIMITIVE, a[i], b[i]);                 \\
-        else if (a_step) { const int64_t c = n ? *b : 0; ROWS(PRIMITIVE, a[i], c); }   \\
-        else { const int64_t c = n ? *a : 0; ROWS(PRIMITIVE, c, b[i * b_step]); }      \\
+        else if (a_step) { const int64_t c = *b; ROWS(PRIMITIVE, a[i], c); }   \\
+        else { const int64_t c = *a; ROWS(PRIMITIVE, c, b[i * b_step]); }      \\
         return any;                                                        \\
     }
     LOOP(add_rows, add_overflows)
@@ -105,55 +106,22 @@ cdef enum Operation:
     MODULO
 
 
-cdef object _array(object value):
-    return pa.repeat(value, 1) if isinstance(value, pa.Scalar) else value
-
-
-cdef Py_ssize_t _join(Column* left, Column* right, object first, object second) except -1:
-    """The rows of the result; the side that is a constant gets step 0."""
-    cdef bint left_constant = isinstance(first, pa.Scalar)
-    cdef bint right_constant = isinstance(second, pa.Scalar)
-    if left_constant:
-        left.step = 0
-    if right_constant and not left_constant:
-        right.step = 0
-    if not left_constant and not right_constant and left.n != right.n:
-        raise ValueError(f"columns of {left.n} and {right.n} rows")
-    return right.n if left_constant else left.n
-
-
-cdef object _flags(uint8_t[::1] flags, Column* left, Column* right, object owner):
-    """`owner` as bool without the rows that are NULL; None when no flag is left."""
-    cdef Py_ssize_t i
-    cdef bint found = False
-    with nogil:
-        for i in range(flags.shape[0]):
-            if flags[i]:
-                if is_valid(left, i) and is_valid(right, i):
-                    found = True
-                else:
-                    flags[i] = 0
-    return owner.view(np.bool_) if found else None
-
-
 cdef object _binary_i64(Loop loop, object first, object second):
-    cdef Column left, right
+    cdef Operand left, right
     cdef Py_ssize_t n
     cdef int64_t[::1] out
     cdef uint8_t[::1] flags
     cdef int64_t* to = NULL
     cdef bint any_flag
-    a = _array(first)
-    b = _array(second)
-    left = column_of(a, 8)
-    right = column_of(b, 8)
-    n = _join(&left, &right, first, second)
+    left_array = open_operand(first, &left)
+    right_array = open_operand(second, &right)
+    n = rows_of((first, second))
     values = np.empty(n, dtype=np.int64)
     if n:
         out = values
         to = &out[0]
     with nogil:
-        any_flag = loop(<const int64_t*>left.values, left.step, <const int64_t*>right.values, right.step,
+        any_flag = loop(<const int64_t*>left.column.values, left.step, <const int64_t*>right.column.values, right.step,
                         n, to, NULL)
     result = pa.Array.from_buffers(pa.int64(), n, [validity_of(&left, &right, n), pa.py_buffer(values)])
     if not any_flag:
@@ -161,9 +129,9 @@ cdef object _binary_i64(Loop loop, object first, object second):
     owner = np.zeros(n, dtype=np.uint8)
     flags = owner
     with nogil:
-        loop(<const int64_t*>left.values, left.step, <const int64_t*>right.values, right.step,
+        loop(<const int64_t*>left.column.values, left.step, <const int64_t*>right.column.values, right.step,
              n, to, &flags[0])
-    return result, _flags(flags, &left, &right, owner)
+    return result, flags_of(flags, &left, &right, owner)
 
 
 def add_i64(left, right):
@@ -197,7 +165,7 @@ def divide_f64(left, right):
 
 
 cdef object _divide_f64(object first, object second, bint remainder):
-    cdef Column left, right
+    cdef Operand left, right
     cdef Py_ssize_t n, i
     cdef double[::1] out
     cdef uint8_t[::1] flags
@@ -205,15 +173,13 @@ cdef object _divide_f64(object first, object second, bint remainder):
     cdef const double* b
     cdef double divisor
     cdef bint any_zero = False
-    left_array = _array(first)
-    right_array = _array(second)
-    left = column_of(left_array, 8)
-    right = column_of(right_array, 8)
-    n = _join(&left, &right, first, second)
+    left_array = open_operand(first, &left)
+    right_array = open_operand(second, &right)
+    n = rows_of((first, second))
     values = np.empty(n, dtype=np.float64)
     out = values
-    a = <const double*>left.values
-    b = <const double*>right.values
+    a = <const double*>left.column.values
+    b = <const double*>right.column.values
     with nogil:
         if remainder:
             for i in range(n):
@@ -233,7 +199,7 @@ cdef object _divide_f64(object first, object second, bint remainder):
     with nogil:
         for i in range(n):
             flags[i] = b[i * right.step] == 0
-    return result, _flags(flags, &left, &right, owner)
+    return result, flags_of(flags, &left, &right, owner)
 
 
 cdef int128 power_of_ten(int exponent) noexcept nogil:
@@ -260,7 +226,7 @@ cdef inline bint _decimal(Operation operation, int128 a, int128 b, int128* out) 
 
 
 cdef object _binary_decimal(Operation operation, object first, object second, object result_type):
-    cdef Column left, right
+    cdef Operand left, right
     cdef Py_ssize_t n, i
     cdef int128 a, b, value, limit, left_factor, right_factor
     cdef const int128* left_values
@@ -270,11 +236,9 @@ cdef object _binary_decimal(Operation operation, object first, object second, ob
     cdef bint bad
     cdef bint any_flag = False
     cdef int scale = result_type.scale
-    left_array = _array(first)
-    right_array = _array(second)
-    left = column_of(left_array, 16)
-    right = column_of(right_array, 16)
-    n = _join(&left, &right, first, second)
+    left_array = open_operand(first, &left)
+    right_array = open_operand(second, &right)
+    n = rows_of((first, second))
     # A product needs no common scale: its own is the sum of the two.
     left_factor = 1 if operation == MULTIPLY else power_of_ten(scale - left_array.type.scale)
     right_factor = 1 if operation == MULTIPLY else power_of_ten(scale - right_array.type.scale)
@@ -283,8 +247,8 @@ cdef object _binary_decimal(Operation operation, object first, object second, ob
     owner = np.zeros(n, dtype=np.uint8)
     flags = owner
     out = <int128*><uintptr_t>values.ctypes.data
-    left_values = <const int128*>left.values
-    right_values = <const int128*>right.values
+    left_values = <const int128*>left.column.values
+    right_values = <const int128*>right.column.values
     with nogil:
         for i in range(n):
             bad = multiply_i128(left_values[i * left.step], left_factor, &a)
@@ -295,7 +259,7 @@ cdef object _binary_decimal(Operation operation, object first, object second, ob
             flags[i] = bad
             any_flag |= bad
     result = pa.Array.from_buffers(result_type, n, [validity_of(&left, &right, n), pa.py_buffer(values)])
-    return result, _flags(flags, &left, &right, owner) if any_flag else None
+    return result, flags_of(flags, &left, &right, owner) if any_flag else None
 
 
 def add_decimal(left, right, result_type):
@@ -323,7 +287,7 @@ def modulo_decimal(left, right, result_type):
 
 def rescale_decimal(decimals, result_type):
     """`decimals` as the decimal type `result_type`, rounded half away from zero; flags overflows. O(n)."""
-    cdef Column column
+    cdef Operand operand
     cdef Py_ssize_t n, i
     cdef int128 value, rest, factor, half, limit
     cdef const int128* values
@@ -332,8 +296,8 @@ def rescale_decimal(decimals, result_type):
     cdef bint bad
     cdef bint any_flag = False
     cdef int shift = result_type.scale - decimals.type.scale
-    column = column_of(decimals, 16)
-    n = column.n
+    open_operand(decimals, &operand)
+    n = operand.column.n
     factor = power_of_ten(shift if shift > 0 else -shift)
     half = factor / 2
     limit = power_of_ten(result_type.precision)
@@ -341,7 +305,7 @@ def rescale_decimal(decimals, result_type):
     owner = np.zeros(n, dtype=np.uint8)
     flags = owner
     out = <int128*><uintptr_t>out_values.ctypes.data
-    values = <const int128*>column.values
+    values = <const int128*>operand.column.values
     with nogil:
         for i in range(n):
             if shift >= 0:
@@ -358,5 +322,5 @@ def rescale_decimal(decimals, result_type):
             out[i] = value
             flags[i] = bad
             any_flag |= bad
-    result = pa.Array.from_buffers(result_type, n, [validity_of(&column, &column, n), pa.py_buffer(out_values)])
-    return result, _flags(flags, &column, &column, owner) if any_flag else None
+    result = pa.Array.from_buffers(result_type, n, [validity_of(&operand, &operand, n), pa.py_buffer(out_values)])
+    return result, flags_of(flags, &operand, &operand, owner) if any_flag else None

@@ -1,6 +1,9 @@
 """The one door to the kernels: every other module takes them from here, none imports `cython_ext`."""
 
 from cython_ext import arithmetic as arithmetic
+from cython_ext import casts as casts
+from cython_ext import like as like
+from cython_ext import text as text
 from cython_ext.aggregate_state import Count as Count
 from cython_ext.aggregate_state import ExtremeDecimal as ExtremeDecimal
 from cython_ext.aggregate_state import ExtremeDouble as ExtremeDouble

@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 
 from velostream.errors import BindError, InternalError, RecordFailure
 from velostream.operators.batch import Failures
-from velostream.sql.casts import cast
+from velostream.operators.casts import conversion
 from velostream.sql.expressions import Call, Case, Cast, ColumnRef, Expr, Literal
 from velostream.sql.functions import functions, resolve
 from velostream.sql.functions.registry import Function
 from velostream.sql.functions.values import as_array, mask_of, null_where
+from velostream.sql.typenames import type_name
 
 Mask = npt.NDArray[np.bool_]
 
@@ -193,11 +194,14 @@ def _call_step(function: Function, result_type: pa.DataType, slots: tuple[int, .
 
 
 def _cast_step(slot: int, source: pa.DataType, target: pa.DataType, safe: bool) -> Callable[[int], Step]:
+    convert = conversion(source, target)
+    detail = f"a {type_name(source)} does not fit {type_name(target)}"
+
     def make(out: int) -> Step:
         def step(frame: _Frame) -> None:
             (values,) = _arguments(frame, (slot,))
             inherited = frame.failures[slot]
-            result, failed = cast(values, source, target)
+            result, failed = convert(values)
             if failed is not None:
                 result = null_where(result, failed)
                 if not safe:
@@ -205,7 +209,7 @@ def _cast_step(slot: int, source: pa.DataType, target: pa.DataType, safe: bool) 
                     if inherited is not None:
                         call.failures = Failures(frame.rows)
                         call.failures.merge(inherited)
-                    call.fail(failed, "cast", f"a value does not fit {target}")
+                    call.fail(failed, "cast", detail)
                     inherited = call.failures
             frame.values[out] = result
             frame.failures[out] = inherited

@@ -1,0 +1,76 @@
+"""Opening the arguments of a function, and the validity and the failures of its result."""
+
+from libc.stdint cimport uint8_t
+
+from cython_ext.arrow_column cimport Column, is_valid, open_column
+
+import numpy as np
+import pyarrow as pa
+
+
+cdef object open_operand(object value, Operand* operand):
+    """Point `operand` at a pyarrow array or scalar; the array returned must be kept while it is used."""
+    constant = isinstance(value, pa.Scalar)
+    array = pa.repeat(value, 1) if constant else value
+    open_column(array, &operand.column)
+    operand.step = 0 if constant else 1
+    return array
+
+
+cdef Py_ssize_t rows_of(object values) except -1:
+    """The rows of the result of several arguments: the length that all arrays have, 1 without an array."""
+    cdef Py_ssize_t n = -1
+    for value in values:
+        if isinstance(value, pa.Scalar):
+            continue
+        if n >= 0 and len(value) != n:
+            raise ValueError(f"columns of {n} and {len(value)} rows")
+        n = len(value)
+    return 1 if n < 0 else n
+
+
+cdef inline uint8_t validity_byte(const Operand* operand, Py_ssize_t i, Py_ssize_t count) noexcept nogil:
+    """Whether each of `count` (1 to 8) rows from row `i` is valid, least significant bit first."""
+    cdef Py_ssize_t at
+    cdef Py_ssize_t shift
+    cdef unsigned int bits
+    if operand.column.validity == NULL:
+        return 0xFF
+    if operand.step == 0:
+        return 0xFF if is_valid(&operand.column, 0) else 0
+    at = operand.column.offset + i
+    shift = at & 7
+    bits = operand.column.validity[at >> 3] >> shift
+    if shift + count > 8:
+        bits |= <unsigned int>operand.column.validity[(at >> 3) + 1] << (8 - shift)
+    return <uint8_t>bits
+
+
+cdef object validity_of(const Operand* left, const Operand* right, Py_ssize_t n):
+    """The validity buffer of the rows that are valid on both sides; None when all are."""
+    cdef uint8_t[::1] out
+    cdef Py_ssize_t i
+    cdef Py_ssize_t k
+    if left.column.validity == NULL and right.column.validity == NULL:
+        return None
+    bitmap = np.zeros((n + 7) // 8, dtype=np.uint8)
+    out = bitmap
+    with nogil:
+        for k in range((n + 7) // 8):
+            i = k * 8
+            out[k] = validity_byte(left, i, min(8, n - i)) & validity_byte(right, i, min(8, n - i))
+    return pa.py_buffer(bitmap)
+
+
+cdef object flags_of(uint8_t[::1] flags, const Operand* left, const Operand* right, object owner):
+    """`owner`, whose bytes `flags` are, as bool without the rows that are NULL; None when none is left."""
+    cdef Py_ssize_t i
+    cdef bint found = False
+    with nogil:
+        for i in range(flags.shape[0]):
+            if flags[i]:
+                if is_known(left, i) and is_known(right, i):
+                    found = True
+                else:
+                    flags[i] = 0
+    return owner.view(np.bool_) if found else None
