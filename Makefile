@@ -28,6 +28,12 @@ run: build
 test: build
 	$(PY) -m pytest -q $(ARGS)
 
+test-all: build
+	$(PY) -m pytest -q --all-modes $(ARGS)
+
+bench: build
+	$(PY) -m benchmarks $(ONLY)
+
 check: build
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .

@@ -1,4 +1,4 @@
-"""velostream: declarative streaming-SQL pipelines. Hydra composes them, Faust runs them, kernels do the work."""
+"""Declarative streaming-SQL pipelines: Hydra composes them, Faust runs them, Cython kernels do the work."""
 
 from __future__ import annotations
 

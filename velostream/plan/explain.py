@@ -181,7 +181,5 @@ def _operator_lines(operator: Mapping[str, Any]) -> list[str]:
         return [f"  project: {columns}"]
     aggregates = ", ".join(f"{text} AS {name}" for name, text in operator["aggregates"].items())
     lines = [f"  aggregate: {aggregates or 'distinct keys'}"]
-    for key in ("window", "having", "emission", "state"):
-        if key in operator:
-            lines.append(f"    {key}: {operator[key]}")
-    return lines
+    facts = ("window", "having", "emission", "state")
+    return lines + [f"    {fact}: {operator[fact]}" for fact in facts if fact in operator]

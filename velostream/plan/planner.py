@@ -37,7 +37,7 @@ from velostream.sql.logical import (
 
 @dataclass(frozen=True, slots=True)
 class SourceTraits:
-    """What the planner must know of a source. `watermark` has an empty `column`: the query's window names it."""
+    """What the planner must know of a source. `watermark.column` is empty: a query's window names it."""
 
     schema: pa.Schema
     bounded: bool
@@ -146,8 +146,9 @@ class _Builder:
     ) -> None:
         emit = query.emit or ("final" if aggregate.window or origin.bounded else "changes")
         if emit == "final" and aggregate.window is None and not origin.bounded:
+            stream_read = _parts(query.root)[4].stream
             raise UnsupportedError(
-                f"EMIT FINAL without a window never sends a row, since '{_scan(query.root).stream}' has no end",
+                f"EMIT FINAL without a window never sends a row, since '{stream_read}' has no end",
                 where=self._where(query),
                 hint="add a WINDOW, or use EMIT CHANGES",
             )
@@ -194,7 +195,7 @@ class _Builder:
             allowed_lateness_us=watermark.allowed_lateness_us if watermark is not None else 0,
         )
         if keys:
-            reason = f"rows of one group meet in one lane: by hash of {', '.join(key.name for key in aggregate.keys)}"
+            reason = "rows of one group meet in one lane"
         else:
             reason = "one group: all rows meet in one lane"
         stage = self._stage(
@@ -291,7 +292,3 @@ def _parts(root: Relation) -> tuple[Project, Expr | None, Aggregate | None, Expr
         where, node = node.predicate, node.input
     assert isinstance(node, Scan)
     return root, having, aggregate, where, node
-
-
-def _scan(root: Relation) -> Scan:
-    return _parts(root)[4]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -162,13 +163,15 @@ class Dataflow:
     ) -> None:
         """Make what the takers of these rows need: everything that can be done before their turn."""
         if result.rows:
-            for outlet in outputs.outlets:
-                deliveries.append(Output(outlet, outlet.encode(result, lane), result.rows))
+            deliveries += [
+                Output(outlet, outlet.encode(result, lane), result.rows) for outlet in outputs.outlets
+            ]
             for child in outputs.inline:
                 self._run_stage(child, result, rejects, origin, deliveries, lane, now_us)
-        for target in outputs.keyed:
-            if result.rows or judged is not None:
-                deliveries.append(Keyed(target, result, self._split(target, result, lane), judged))
+        if result.rows or judged is not None:
+            deliveries += [
+                Keyed(target, result, self._split(target, result, lane), judged) for target in outputs.keyed
+            ]
 
     def _split(self, target: KeyedTarget, batch: Batch, lane: Lane) -> Sequence[KeyedPart | None]:
         if not batch.rows:
@@ -300,7 +303,7 @@ def _at(rows: Rows | None, row: int) -> int:
     return row if rows is None else int(rows[row])
 
 
-def _take(values: npt.NDArray | None, rows: Rows | None, default: Rows | None = None) -> npt.NDArray | None:
+def _take(values: Any, rows: Rows | None, default: Rows | None = None) -> Any:
     """The values at these rows; `default` when there are no values, all of them when `rows` is None."""
     if values is None:
         return default

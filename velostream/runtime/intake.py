@@ -102,7 +102,8 @@ class Intake:
         size = content.size if isinstance(content, Block) else 0
         await self._admission.enter(size)
         partition = self.partitions[source, number]
-        ticket = Ticket(self._tickets, size, partial(self._left, acknowledge))
+        read = content.input_bytes if isinstance(content, Block) else 0
+        ticket = Ticket(self._tickets, size, partial(self._left, acknowledge, read))
         self._tickets += 1
         self.in_flight += 1
         turn = partition.admitted
@@ -115,13 +116,13 @@ class Intake:
         else:
             lane.put_block(partial(self._work, partition, content, turn, ticket), size)
 
-    def _left(self, acknowledge: Callable[[], None], ticket: Ticket) -> None:
+    def _left(self, acknowledge: Callable[[], None], read: int, ticket: Ticket) -> None:
         """The last part of a block is done (in a lane)."""
-        self._loop.call_soon_threadsafe(self._leave, acknowledge, ticket.size)
+        self._loop.call_soon_threadsafe(self._leave, acknowledge, read, ticket.size)
 
-    def _leave(self, acknowledge: Callable[[], None], size: int) -> None:
+    def _leave(self, acknowledge: Callable[[], None], read: int, size: int) -> None:
         self.in_flight -= 1
-        self.bytes_read += size
+        self.bytes_read += read
         acknowledge()
         self._admission.leave(size)
         if self.in_flight == 0:
@@ -141,11 +142,11 @@ class Intake:
         if isinstance(data, pa.RecordBatch):
             for start in range(0, data.num_rows, SLICE_ROWS):
                 batch = data.slice(start, SLICE_ROWS).select(partition.columns)
-                slices.append(self._columns(partition, block.offset + start, batch, lane))
+                slices.append(self._columns(partition, block.origin + start, batch, lane))
         else:
             position = 0
             while position < len(data):
-                piece, position = self._bytes(partition, block.offset, data, position, lane)
+                piece, position = self._bytes(partition, block.origin, data, position, lane)
                 slices.append(piece)
         partition.sequencer.put(turn, _Done(slices, ticket), lane)
 

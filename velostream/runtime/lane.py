@@ -116,7 +116,7 @@ def _load_getcpu() -> Callable[[], int] | None:
     except (AttributeError, OSError):
         return None
     function.restype = ctypes.c_int
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 _GETCPU = _load_getcpu()

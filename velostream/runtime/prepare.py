@@ -25,7 +25,8 @@ from velostream.plan.nodes import Plan, WatermarkSpec
 from velostream.plan.planner import SourceTraits, plan, result_name
 from velostream.sql.binder import StreamInfo, bind
 from velostream.sql.logical import Script
-from velostream.sql.parser import DeclaredStream, InputRef, ParsedScript, parse
+from velostream.sql.parser import parse
+from velostream.sql.statements import DeclaredStream, InputRef, ParsedScript
 from velostream.sql.typenames import type_name
 from velostream.sql.types import Schema
 
@@ -87,7 +88,7 @@ def prepare(job: JobConfig) -> Prepared:
 
 
 def read_script(job: JobConfig) -> ParsedScript:
-    """The job's query, parsed: `sql` is its text, or the path of a .sql file. Raises ConfigError, SqlError."""
+    """The job's query, parsed: `sql` is its text or a .sql file. Raises ConfigError, SqlError."""
     text = job.sql.strip()
     if not text:
         raise ConfigError(

@@ -129,13 +129,17 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
         super().on_buffer_drop(tp)
         self._wake.set()
 
-    async def _wait_next_records(self, timeout: float) -> Any:
+    async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 (Faust's signature)
         while self.flow_active and not self.should_stop and not self._get_active_partitions():
             self._wake.clear()
             await self._or_timeout(self._wake.wait(), 0.2)
         return await super()._wait_next_records(timeout)
 
-    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Any]]:
+    async def _getmany(
+        self,
+        active_partitions: set[TP] | None,
+        timeout: float,  # noqa: ASYNC109 (Faust's signature)
+    ) -> dict[TP, list[Any]]:
         for tp in self._readable(active_partitions or set()):
             self._reads[tp] = asyncio.ensure_future(self._read(tp))
         if not self._reads:

@@ -109,6 +109,7 @@ class JobDriver:
                 name: ChannelSourceConfig(channel=channel, **options)
                 for name, channel in self._channels.items()
             },
+            sinks={"memory": sinks["memory"].Config()},
             processor=ProcessorConfig(**parse_processor(processor), block_records=block_records),
             failure=FailureConfig(strategy=failure),
             emit=EmitConfig(changes=changes),

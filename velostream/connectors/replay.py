@@ -1,0 +1,94 @@
+"""Dead letters as a source: the records of `failure=send_to_dlq`, read as their own source would have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+from velostream.config.schema import SourceConfig
+from velostream.connectors.base import Block, BlockReader, BytesBlock, Limits, Source, sources
+from velostream.formats.base import Decoder
+from velostream.formats.options import open_format
+from velostream.sql.types import Schema
+
+
+@dataclass
+class ReplaySourceConfig(SourceConfig):
+    """Not for YAML: `command=replay` makes it. `original` is the source that the records came from."""
+
+    kind: str = "replay"
+    original: Any = None
+    # Partition and bytes of each record, in order.
+    records: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+class ReplayReader(BlockReader):
+    """Blocks of whole records, each ended by a newline."""
+
+    def __init__(self, records: Iterable[bytes], limits: Limits) -> None:
+        self._blocks = _blocks(records, limits)
+
+    def read(self) -> Block | None:
+        return next(self._blocks, None)
+
+
+@sources.register("replay")
+class ReplaySource(Source):
+    """The records of a dead-letter file, once more."""
+
+    Config = ReplaySourceConfig
+
+    def __init__(self, name: str, config: ReplaySourceConfig) -> None:
+        super().__init__(name, config)
+        self._original: Source = config.original
+        known = list(self._original.partitions())
+        self._names = list(dict.fromkeys(partition for partition, _ in config.records)) or [known[0]]
+        # A partition that is gone is decoded as the first one: the files of a source are of one layout.
+        self._numbers = [known.index(name) if name in known else 0 for name in self._names]
+
+    @property
+    def bounded(self) -> bool:
+        return True
+
+    @property
+    def inferred(self) -> bool:
+        return self._original.inferred
+
+    @property
+    def schema(self) -> Schema:
+        return self._original.schema
+
+    def partitions(self) -> Sequence[str]:
+        return self._names
+
+    def reader(self, partition: int, limits: Limits, offset: int = 0) -> BlockReader:
+        name = self._names[partition]
+        return ReplayReader((data for owner, data in self.config.records if owner == name), limits)
+
+    def decoder(self, partition: int, columns: Sequence[str]) -> Decoder:
+        decoder = self._original.decoder(self._numbers[partition], columns)
+        if decoder is not None:
+            return decoder
+        # A source of columns: its rows were kept as JSON.
+        json = open_format("ndjson", {}, f"sources.{self.name}")
+        return json.decoder(self.schema, columns, json.layout(b""))
+
+
+def _blocks(records: Iterable[bytes], limits: Limits) -> Iterator[Block]:
+    """Blocks of at most `limits.max_bytes` (a larger record alone), or of `limits.records` records."""
+    taken: list[bytes] = []
+    size = offset = 0
+    for record in records:
+        full = len(taken) == limits.records if limits.records else size + len(record) > limits.max_bytes
+        if taken and full:
+            block = BytesBlock(b"".join(taken), offset, offset + size)
+            yield block
+            offset, size, taken = block.next_offset, 0, []
+        taken.append(record.rstrip(b"\r\n") + b"\n")
+        size += len(taken[-1])
+    if taken:
+        yield BytesBlock(b"".join(taken), offset, offset + size)
+
+
