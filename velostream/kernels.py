@@ -19,5 +19,12 @@ from cython_ext.groups import GroupTable as GroupTable
 from cython_ext.keys import KEY_HASH_VERSION as KEY_HASH_VERSION
 from cython_ext.keys import KeyEncoder as KeyEncoder
 from cython_ext.keys import Keys as Keys
+from cython_ext.text_encoder import CsvEncoder as CsvEncoder
+from cython_ext.text_encoder import EncodedBytes as EncodedBytes
+from cython_ext.text_encoder import JsonEncoder as JsonEncoder
+from cython_ext.value_text import date_text as date_text
+from cython_ext.value_text import decimal_text as decimal_text
+from cython_ext.value_text import double_text as double_text
+from cython_ext.value_text import timestamp_text as timestamp_text
 from cython_ext.windows import judge_late as judge_late
 from cython_ext.windows import tumble_start as tumble_start
