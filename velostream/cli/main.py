@@ -7,8 +7,8 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
+import velostream
 from velostream.cli.arguments import Arguments, parse_arguments
 from velostream.cli.command import FAILED, OK, WRONG_INPUT, commands
 from velostream.cli.screen import write_error
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: Arguments) -> int:
     if "version" in arguments.flags:
-        print(f"velostream {installed_version()}")
+        print(f"velostream {velostream.__version__}")
         return OK
     if "help" in arguments.flags:
         from velostream.cli.help import help_text
@@ -59,14 +59,6 @@ def _dispatch(arguments: Arguments) -> int:
 
         return sweep(request)
     return commands[arguments.command](request)
-
-
-def installed_version() -> str:
-    """The version of the installed package, or of a checkout that was not installed."""
-    try:
-        return version("velostream")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 def _defect(debug: bool) -> int:

@@ -11,7 +11,6 @@ from velostream.config.units import parse_bytes, parse_duration_us
 from velostream.errors import ConfigError, VelostreamError, Where, did_you_mean
 
 LATE_POLICIES = ("drop", "side_output", "update")
-STRATEGIES = ("log_and_continue", "fail_batch", "retry_with_backoff", "send_to_dlq")
 UNLIMITED = "unlimited"
 
 
@@ -111,7 +110,6 @@ def _processor(processor: ProcessorConfig) -> Iterator[VelostreamError]:
 
 
 def _failure(failure: FailureConfig) -> Iterator[VelostreamError]:
-    yield from _one_of("failure.strategy", failure.strategy, STRATEGIES)
     yield from _at_least("failure.log_first", failure.log_first, 0)
     yield from _at_least("failure.max_retries", failure.max_retries, 0)
     yield from _parsed("failure.backoff", failure.backoff, parse_duration_us)

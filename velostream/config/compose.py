@@ -83,14 +83,17 @@ class Composer:
         *,
         given: Tree | None = None,
         run_dir: Callable[[str], Path] | None = None,
+        base: Path | None = None,
     ) -> Composed:
         """The job that the overrides select and change; `given` is a job in place of a file's.
 
-        `run_dir` gives the output folder by the job's name where nothing sets `output_dir`.
+        `run_dir` gives the output folder by the job's name where nothing sets `output_dir`. Paths in
+        overrides are relative to `base`, by default the working directory.
         Raises ConfigError or Problems with everything that is wrong.
         """
         parsed, errors = parse_overrides(overrides)
         work = _Composition(self, given, errors)
+        work.origins.override_base = base
         for override in parsed:
             work.sort(override)
         tree = work.tree()

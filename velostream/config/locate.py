@@ -107,6 +107,8 @@ class Origins:
 
     layers: list[Layer] = field(default_factory=list)
     overrides: dict[Keys, str] = field(default_factory=dict)
+    # What paths in overrides are relative to; None: the working directory.
+    override_base: Path | None = None
 
     def where(self, key: str) -> Where:
         """The place that last set the key, or something in it, or the nearest key above it."""
@@ -121,8 +123,8 @@ class Origins:
         return Where(key=key)
 
     def base(self, key: str) -> Path:
-        """What a relative path under the key is relative to: the folder of the file that names it, or the
-        working directory for an override."""
+        """What a relative path under the key is relative to: the folder of the file that names it, or
+        `override_base`."""
         keys = split_key(key)
         for length in range(len(keys), 0, -1):
             if self._override(keys[:length], below=False) is not None:
@@ -130,7 +132,7 @@ class Origins:
             layer = self._layer(keys[:length])
             if layer is not None:
                 return layer[0].file.resolve().parent
-        return Path.cwd()
+        return self.override_base or Path.cwd()
 
     def _override(self, keys: Keys, below: bool) -> str | None:
         for path, text in reversed(self.overrides.items()):

@@ -1,0 +1,15 @@
+"""`command=run`, the default."""
+
+from __future__ import annotations
+
+from velostream.cli.command import commands
+from velostream.cli.execute import execute, results_on_stdout
+from velostream.cli.request import Request
+from velostream.cli.screen import Screen
+
+
+@commands.register("run", options={})
+def run(request: Request) -> int:
+    """Run the job to its end; results and report.json go to outputs/<job>/<time>."""
+    composed = request.compose()
+    return execute(composed, Screen(results_on_stdout(composed.job))).code

@@ -1,0 +1,115 @@
+"""Runs one composed job where a person can see it, and leaves its folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from velostream.cli.command import FAILED, OK
+from velostream.cli.progress import display
+from velostream.cli.request import located
+from velostream.cli.screen import Screen
+from velostream.cli.signals import Signals
+from velostream.cli.summary import brief_line, summary_lines
+from velostream.config.check import warnings
+
+if TYPE_CHECKING:
+    from velostream.config.build import Composed
+    from velostream.config.schema import JobConfig
+    from velostream.runtime.report import Progress, Report
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An ended run: its report, and the exit code it asks for."""
+
+    report: Report
+    code: int
+
+
+def results_on_stdout(job: JobConfig) -> bool:
+    """Whether a sink prints to standard output, so that a person's lines must go elsewhere."""
+    return not job.sinks or any(sink.kind == "console" for sink in job.sinks.values())
+
+
+def execute(composed: Composed, screen: Screen, *, prepared: Any = None, brief: str = "") -> Outcome:
+    """Prepare, run, report. Raises VelostreamError before anything is made when the job is wrong.
+
+    The folder `output_dir` gets the composed configuration and `report.json`; an empty one means none.
+    `brief` is the beginning of the one line that is then shown in place of the summary.
+    """
+    from velostream.runtime.job import Job
+    from velostream.runtime.prepare import prepare
+
+    config = composed.job
+    set_up_logging(config.observability.log_level)
+    with located(composed):
+        prepared = prepared or prepare(config)
+    folder = Path(config.output_dir) if config.output_dir else None
+    if folder is not None:
+        save_config(composed, folder)
+    screen.lines(f"warning: {text}" for text in warnings(config))
+    with display(config.name, config.observability.progress, screen) as shown:
+
+        def on_progress(progress: Progress) -> None:
+            shown.show(progress)
+            # A signal that came before the job ran has not stopped it.
+            if signals.name is not None:
+                job.stop(signals.name)
+
+        job = Job(config, prepared=prepared, on_progress=on_progress)
+        with Signals(job.stop, job.abort) as signals, located(composed):
+            report = job.run()
+    if folder is not None:
+        save_report(report, folder)
+    screen.lines([brief_line(brief, report)] if brief else summary_lines(report, folder))
+    return Outcome(report, signals.code or exit_code(report))
+
+
+def exit_code(report: Report) -> int:
+    """0 for a job that came to its end."""
+    return OK if report.state == "completed" else FAILED
+
+
+def save_config(composed: Composed, folder: Path) -> None:
+    """Make the folder and leave the composed configuration there, interpolations (secrets) unresolved."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(composed.tree, sort_keys=False, allow_unicode=True)
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+
+
+def save_report(report: Report, folder: Path) -> None:
+    """Leave `report.json` in the folder."""
+    text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False)
+    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
+
+
+class _Stderr(logging.StreamHandler[Any]):
+    """Writes to the standard error of the moment: a progress bar takes its place while it is shown."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: Any) -> None:
+        raise AttributeError("the stream is standard error")
+
+
+def set_up_logging(level: str) -> None:
+    """Messages of velostream from `level` on, of libraries from WARNING on, to standard error."""
+    root = logging.getLogger()
+    if not any(isinstance(handler, _Stderr) for handler in root.handlers):
+        handler = _Stderr()
+        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        root.addHandler(handler)
+    logging.getLogger("velostream").setLevel(level)
