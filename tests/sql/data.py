@@ -189,6 +189,14 @@ def untimed_events() -> pa.Table:
     )
 
 
+def halves() -> pa.Table:
+    """Pairs of decimals whose mean lies halfway between two of six digits."""
+    keys = ["down", "down", "up", "up", "minus", "minus", "zero", "zero", "none"]
+    micros = [2, 3, 1, 2, -1, -2, 1, 0, None]
+    values = [None if value is None else Decimal(value).scaleb(-6) for value in micros]
+    return _table(("k", pa.string(), keys), ("m", pa.decimal128(12, 6), values))
+
+
 def trades() -> pa.Table:
     """600 trades of eight symbols over three hours, in order, money in DECIMAL."""
     source = random.Random(83)
@@ -228,6 +236,7 @@ BUILDERS: Mapping[str, Callable[[], pa.Table]] = {
     "events": events,
     "old_events": old_events,
     "untimed_events": untimed_events,
+    "halves": halves,
     "trades": trades,
     "empty": empty,
     "names": names,

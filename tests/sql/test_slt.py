@@ -85,6 +85,6 @@ def test_query_answers_as_the_oracle(query: Query, mode: Mode) -> None:
 
 def test_script_is_refused_with_its_place(refusal: Refusal) -> None:
     with pytest.raises(VelostreamError) as caught:
-        run_query(refusal.sql, "v1", tables=tables_of(refusal.sql))
+        run_query(refusal.sql, "v1", tables={"trades": data.table("trades"), **tables_of(refusal.sql)})
     text = caught.value.render()
     assert re.search(refusal.pattern, text, re.DOTALL), text

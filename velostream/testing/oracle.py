@@ -69,8 +69,8 @@ class Translated:
 def answer(sql: str, tables: Mapping[str, pa.Table], types: Sequence[pa.DataType] | None = None) -> pa.Table:
     """DuckDB's rows for the last statement of `sql`, our dialect, over `tables`.
 
-    Columns are cast to `types` when given: ArrowInvalid where that would lose anything, TypeError for a
-    DOUBLE that is to be a DECIMAL. Without, sums of integers (HUGEINT) become BIGINT and the rest stays.
+    Columns of numbers are cast to `types` when given: ArrowInvalid where that would lose anything, TypeError
+    for types of other kinds, and for a DOUBLE that is to be a DECIMAL. Without, sums of integers (HUGEINT) become BIGINT and the rest stays.
     """
     return run([(part.name, part.sql) for part in translate(sql)], tables, types)
 
@@ -100,8 +100,8 @@ def cast(table: pa.Table, types: Sequence[pa.DataType] | None) -> pa.Table:
         raise TypeError(f"the query has {table.num_columns} columns, {len(types)} types are declared")
     columns = []
     for column, field, to in zip(table.columns, table.schema, types, strict=True):
-        if pa.types.is_floating(field.type) and pa.types.is_decimal(to):
-            raise TypeError(f"column '{field.name}' is a DOUBLE in DuckDB: cast it in SQL of its own")
+        if field.type != to and not _numbers(field.type, to):
+            raise TypeError(f"column '{field.name}' is {field.type} in DuckDB, not {to}")
         columns.append(column if field.type == to else column.cast(to))
     return pa.table(columns, names=list(table.column_names))
 
@@ -288,6 +288,16 @@ def size_us(text: str) -> int:
     if match is None or match[2].lower() not in _UNIT_US:
         raise ValueError(f"the oracle does not know the size {text!r}")
     return int(match[1]) * _UNIT_US[match[2].lower()]
+
+
+def _numbers(given: pa.DataType, to: pa.DataType) -> bool:
+    """Whether both are types of numbers; a DOUBLE is no DECIMAL, though, until a query says so."""
+    if pa.types.is_floating(given) and pa.types.is_decimal(to):
+        return False
+    return all(
+        pa.types.is_integer(type) or pa.types.is_floating(type) or pa.types.is_decimal(type)
+        for type in (given, to)
+    )
 
 
 def _is_hugeint(type: pa.DataType) -> bool:
