@@ -9,8 +9,8 @@ A first pass computes and only notes *whether* a row is out of range, so that th
 instructions; flags are made by a second pass when there is one.
 """
 
-from libc.math cimport fmod
-from libc.stdint cimport int64_t, uint8_t, uintptr_t
+from libc.math cimport fmod, isfinite, pow, round as round_half_away
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uintptr_t
 
 from cython_ext.operands cimport Operand, flags_of, open_operand, rows_of, validity_of
 
@@ -324,3 +324,122 @@ def rescale_decimal(decimals, result_type):
             any_flag |= bad
     result = pa.Array.from_buffers(result_type, n, [validity_of(&operand, &operand, n), pa.py_buffer(out_values)])
     return result, flags_of(flags, &operand, &operand, owner) if any_flag else None
+
+
+def round_f64(doubles, digits):
+    """`doubles` rounded half away from zero to `digits` (int64) decimal places, negative ones before the point.
+
+    The product with the power of ten is rounded, so 1.005 to two places is 1.0 (it is a little below 1.005).
+    A value for which there is no such product is given as it is, or as 0 when `digits` is negative. O(n).
+    """
+    cdef Operand left, right
+    cdef Py_ssize_t n, i
+    cdef double[::1] out
+    cdef const double* values
+    cdef const int64_t* places
+    cdef double value, factor, rounded
+    cdef int64_t place
+    left_array = open_operand(doubles, &left)
+    right_array = open_operand(digits, &right)
+    n = rows_of((doubles, digits))
+    results = np.empty(n, dtype=np.float64)
+    out = results
+    values = <const double*>left.column.values
+    places = <const int64_t*>right.column.values
+    with nogil:
+        for i in range(n):
+            value = values[i * left.step]
+            place = places[i * right.step]
+            if place < 0:
+                factor = pow(10.0, -<double>place)
+                rounded = round_half_away(value / factor) * factor
+                out[i] = rounded if isfinite(rounded) else 0.0
+            else:
+                factor = pow(10.0, <double>place)
+                rounded = round_half_away(value * factor) / factor
+                out[i] = rounded if isfinite(rounded) else value
+    return pa.Array.from_buffers(pa.float64(), n, [validity_of(&left, &right, n), pa.py_buffer(results)])
+
+
+cdef inline bint round_i128(int128 value, int64_t dropped, int128* out) noexcept nogil:
+    """The value with its last `dropped` digits rounded away, half away from zero; True when out of 128 bits."""
+    cdef int128 unit, whole, rest
+    if dropped <= 0:
+        out[0] = value
+        return False
+    if dropped > 38:
+        out[0] = 0
+        return False
+    unit = power_of_ten(<int>dropped)
+    whole = value / unit
+    rest = value % unit
+    if rest >= unit / 2:
+        whole = whole + 1
+    elif rest <= -(unit / 2):
+        whole = whole - 1
+    return multiply_i128(whole, unit, out)
+
+
+def round_i64(integers, digits):
+    """BIGINT rounded half away from zero to -`digits` (int64) places before the point; flags overflows. O(n)."""
+    cdef Operand left, right
+    cdef Py_ssize_t n, i
+    cdef int64_t[::1] out
+    cdef uint8_t[::1] flags
+    cdef const int64_t* values
+    cdef const int64_t* places
+    cdef int128 value
+    cdef bint any_flag = False
+    left_array = open_operand(integers, &left)
+    right_array = open_operand(digits, &right)
+    n = rows_of((integers, digits))
+    results = np.empty(n, dtype=np.int64)
+    owner = np.zeros(n, dtype=np.uint8)
+    out = results
+    flags = owner
+    values = <const int64_t*>left.column.values
+    places = <const int64_t*>right.column.values
+    with nogil:
+        for i in range(n):
+            # Digits beyond a few dozen all mean the same, and their negation must not overflow.
+            round_i128(values[i * left.step], -max(places[i * right.step], <int64_t>-64), &value)
+            out[i] = <int64_t>value
+            flags[i] = not INT64_MIN <= value <= INT64_MAX
+            any_flag |= flags[i]
+    result = pa.Array.from_buffers(pa.int64(), n, [validity_of(&left, &right, n), pa.py_buffer(results)])
+    return result, flags_of(flags, &left, &right, owner) if any_flag else None
+
+
+def round_decimal(decimals, digits, result_type):
+    """DECIMAL rounded half away from zero to `digits` (int64) decimal places, as `result_type` of its scale.
+
+    Flags overflows. O(n).
+    """
+    cdef Operand left, right
+    cdef Py_ssize_t n, i
+    cdef int128* out
+    cdef uint8_t[::1] flags
+    cdef const int128* values
+    cdef const int64_t* places
+    cdef int128 value
+    cdef int128 limit = power_of_ten(result_type.precision)
+    cdef int64_t scale = result_type.scale
+    cdef bint any_flag = False
+    left_array = open_operand(decimals, &left)
+    right_array = open_operand(digits, &right)
+    n = rows_of((decimals, digits))
+    results = np.empty(2 * n, dtype=np.int64)
+    owner = np.zeros(n, dtype=np.uint8)
+    out = <int128*><uintptr_t>results.ctypes.data
+    flags = owner
+    values = <const int128*>left.column.values
+    places = <const int64_t*>right.column.values
+    with nogil:
+        for i in range(n):
+            flags[i] = round_i128(values[i * left.step], scale - min(max(places[i * right.step], <int64_t>-64),
+                                                                     <int64_t>64), &value)
+            flags[i] |= value >= limit or value <= -limit
+            out[i] = value
+            any_flag |= flags[i]
+    result = pa.Array.from_buffers(result_type, n, [validity_of(&left, &right, n), pa.py_buffer(results)])
+    return result, flags_of(flags, &left, &right, owner) if any_flag else None

@@ -28,7 +28,7 @@ _MICROSECONDS_A_DAY = 86_400_000_000
 
 
 def conversion(source: pa.DataType, target: pa.DataType) -> Conversion:
-    """The conversion of arrays of `source` to `target`: gives the array, and the rows that do not fit or None.
+    """The conversion of arrays of `source` to `target`: to an array, and the rows that do not fit or None.
 
     The binder allows no other pair than these; InternalError for one that is not known.
     """

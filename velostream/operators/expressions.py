@@ -115,7 +115,8 @@ class _Compiler:
         return self._slots[key]
 
     def _call(self, expr: Call) -> int:
-        resolved = resolve(expr.function, [arg.type for arg in expr.args])
+        literals = {index: arg.value for index, arg in enumerate(expr.args) if isinstance(arg, Literal)}
+        resolved = resolve(expr.function, [arg.type for arg in expr.args], literals)
         if resolved.result_type != expr.type:
             raise InternalError(f"'{expr}' is bound as {expr.type}, and is {resolved.result_type}")
         found = functions[resolved.name]
@@ -150,8 +151,6 @@ class _Compiler:
         step = make(out)
         if all(self.constants[slot] is not None for slot in slots):
             frame = _Frame(1, self.constants)
-            for slot in slots:
-                frame.values[slot] = as_array(self.constants[slot], 1)
             step(frame)
             # What fails is left to fail in each row that takes it.
             if frame.failures[out] is None:
@@ -163,20 +162,25 @@ class _Compiler:
         return out
 
 
-def _arguments(frame: _Frame, slots: Sequence[int]) -> list[Any]:
-    """The values of the slots; when all are constants, as arrays, so that a result has a value per row."""
+def _arguments(frame: _Frame, slots: Sequence[int], scalars: Sequence[int] = ()) -> list[Any]:
+    """The values of the slots; when all are constants, as arrays, so that a result has a value per row.
+
+    The positions `scalars` stay as they are.
+    """
     values = [frame.values[slot] for slot in slots]
     if all(isinstance(value, pa.Scalar) for value in values):
-        values = [as_array(value, frame.rows) for value in values]
+        values = [
+            value if index in scalars else as_array(value, frame.rows) for index, value in enumerate(values)
+        ]
     return values
 
 
 def _call_step(function: Function, result_type: pa.DataType, slots: tuple[int, ...]) -> Callable[[int], Step]:
-    implementation, taken = function.implementation, function.taken
+    implementation, taken, scalars = function.implementation, function.taken, function.literals
 
     def make(out: int) -> Step:
         def step(frame: _Frame) -> None:
-            values = _arguments(frame, slots)
+            values = _arguments(frame, slots, scalars)
             inherited: Failures | None = None
             for index, slot in enumerate(slots):
                 failed = frame.failures[slot]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,9 +26,9 @@ from velostream.sql.functions.rules import (
     numbers,
     signatures,
 )
-from velostream.sql.functions.values import as_array, mask_of, null_where, valid_mask
+from velostream.sql.functions.values import mask_of, null_where, rows_of
 from velostream.sql.typenames import MAX_DECIMAL_DIGITS, type_name
-from velostream.sql.types import BOOLEAN, DOUBLE
+from velostream.sql.types import BIGINT, BOOLEAN, DOUBLE
 
 PROPAGATE_OR_ZERO = f"{PROPAGATE} or the divisor is 0"
 
@@ -104,18 +105,24 @@ def add(call: Invocation, left: Value, right: Value) -> Value:
 
 
 @function(
-    "subtract", rule=_sum_rule(sum_type), nulls=PROPAGATE, example=((Decimal("1.5"), 2), Decimal("-0.5")),
+    "subtract",
+    rule=_sum_rule(sum_type),
+    nulls=PROPAGATE,
+    example=((Decimal("1.5"), 2), Decimal("-0.5")),
     form="{0} - {1}",
-)  # fmt: skip
+)
 def subtract(call: Invocation, left: Value, right: Value) -> Value:
     """The difference; a BIGINT or DECIMAL that does not fit fails the record."""
     return _subtract(call, left, right)
 
 
 @function(
-    "multiply", rule=_sum_rule(product_type), nulls=PROPAGATE,
-    example=((Decimal("1.5"), Decimal("0.5")), Decimal("0.75")), form="{0} * {1}",
-)  # fmt: skip
+    "multiply",
+    rule=_sum_rule(product_type),
+    nulls=PROPAGATE,
+    example=((Decimal("1.5"), Decimal("0.5")), Decimal("0.75")),
+    form="{0} * {1}",
+)
 def multiply(call: Invocation, left: Value, right: Value) -> Value:
     """The product, of DECIMAL with the scales of both added; what does not fit fails the record."""
     return _multiply(call, left, right)
@@ -128,9 +135,12 @@ def _quotient(types: Types) -> Match | None:
 
 
 @function(
-    "divide", rule=Rule(("number, number",), _quotient), nulls=PROPAGATE_OR_ZERO, example=((7, 2), 3.5),
+    "divide",
+    rule=Rule(("number, number",), _quotient),
+    nulls=PROPAGATE_OR_ZERO,
+    example=((7, 2), 3.5),
     form="{0} / {1}",
-)  # fmt: skip
+)
 def divide(call: Invocation, left: Value, right: Value) -> Value:
     """The quotient as DOUBLE, of integers and DECIMAL too; NULL when the divisor is 0."""
     result, zero = arithmetic.divide_f64(left, right)
@@ -138,16 +148,21 @@ def divide(call: Invocation, left: Value, right: Value) -> Value:
 
 
 @function(
-    "modulo", rule=_sum_rule(remainder_type), nulls=PROPAGATE_OR_ZERO, example=((-7, 3), -1),
-    aliases=("mod",), form="{0} % {1}",
-)  # fmt: skip
+    "modulo",
+    rule=_sum_rule(remainder_type),
+    nulls=PROPAGATE_OR_ZERO,
+    example=((-7, 3), -1),
+    form="{0} % {1}",
+)
 def modulo(call: Invocation, left: Value, right: Value) -> Value:
     """The remainder of a division rounded towards zero, with the sign of the dividend."""
     if call.result_type == DOUBLE:
         result, zero = arithmetic.modulo_f64(left, right)
     elif pa.types.is_decimal(call.result_type):
         result, overflow = arithmetic.modulo_decimal(left, right, call.result_type)
-        call.fail(overflow, "overflow", f"an argument of modulo is out of range for {type_name(call.result_type)}")
+        call.fail(
+            overflow, "overflow", f"an argument of modulo is out of range for {type_name(call.result_type)}"
+        )
         result = null_where(result, overflow)
         zero = mask_of(pc.equal(right, pa.scalar(Decimal(0), right.type)), call.rows)
     else:
@@ -155,27 +170,44 @@ def modulo(call: Invocation, left: Value, right: Value) -> Value:
     return null_where(result, zero)
 
 
+@function("mod", rule=_sum_rule(remainder_type), nulls=PROPAGATE_OR_ZERO, example=((7.5, 2), 1.5))
+def mod(call: Invocation, left: Value, right: Value) -> Value:
+    """The remainder, as `%` gives it."""
+    return modulo(call, left, right)
+
+
 @function("negate", rule=numbers(1, lambda type: type), nulls=PROPAGATE, example=((5,), -5), form="-{0}")
 def negate(call: Invocation, number: Value) -> Value:
     """The number with the other sign; the lowest BIGINT has none and fails the record."""
-    if call.result_type != pa.int64():
-        return pc.negate(number)
-    result, overflow = arithmetic.subtract_i64(pa.scalar(0, pa.int64()), number)
-    call.fail(overflow, "overflow", "negate is out of range for BIGINT")
-    return null_where(result, overflow)
+    return pc.negate(fail_lowest(call, number))
+
+
+def fail_lowest(call: Invocation, number: Value) -> Value:
+    """The numbers without the lowest BIGINT, whose negation is none: it fails the record."""
+    if number.type != BIGINT:
+        return number
+    lowest = mask_of(pc.equal(number, pa.scalar(-(2**63), BIGINT)), call.rows)
+    if not lowest.any():
+        return number
+    call.fail(lowest, "overflow", "the negation of -9223372036854775808 is out of range for BIGINT")
+    return null_where(number, lowest)
 
 
 # --- comparisons --------------------------------------------------------------------------------------
 
 
 def _comparable(left: Value, right: Value) -> tuple[Value, Value]:
-    """Decimals of two scales as decimals of one, in 256 bits where 128 do not hold both; others as they are."""
+    """Decimals of two scales as decimals of one, in 256 bits where 128 do not do; others as they are."""
     if not pa.types.is_decimal(left.type) or left.type == right.type:
         return left, right
     scale = max(left.type.scale, right.type.scale)
     whole = max(left.type.precision - left.type.scale, right.type.precision - right.type.scale)
     precision = whole + scale
-    common = pa.decimal128(precision, scale) if precision <= MAX_DECIMAL_DIGITS else pa.decimal256(precision, scale)
+    common = (
+        pa.decimal128(precision, scale)
+        if precision <= MAX_DECIMAL_DIGITS
+        else pa.decimal256(precision, scale)
+    )
     return pc.cast(left, common), pc.cast(right, common)
 
 
@@ -199,7 +231,7 @@ def less(left: Value, right: Value) -> Value:
 
 @function("eq", rule=comparison(), nulls=PROPAGATE, example=((1, 1), True), form="{0} = {1}")
 def eq(call: Invocation, left: Value, right: Value) -> Value:
-    """Whether both are equal: numbers by value, DOUBLE against an integer or DECIMAL as DOUBLE, text by bytes."""
+    """Whether both are equal: numbers by value (as DOUBLE when one is), text by its bytes."""
     return equal(left, right)
 
 
@@ -234,9 +266,12 @@ def ge(call: Invocation, left: Value, right: Value) -> Value:
 
 
 @function(
-    "in", rule=comparison(2, None), nulls="NULL when the value is NULL, or is not found and the list has a NULL",
+    "in",
+    rule=comparison(2, None),
+    nulls="NULL when the value is NULL, or is not found and another is NULL",
     example=((2, 1, 2, 3), True),
-)  # fmt: skip
+    form="{0} IN ({rest})",
+)
 def in_(call: Invocation, value: Value, *members: Value) -> Value:
     """Whether the value equals one of the others."""
     if value.type != DOUBLE and all(isinstance(m, pa.Scalar) and m.type == value.type for m in members):
@@ -262,9 +297,9 @@ def _where_not(value: bool) -> Callable[[Sequence[Value]], Mask]:
     """The rows for which no argument so far is `value`."""
 
     def taken(before: Sequence[Value]) -> Mask:
-        rows = max((len(v) for v in before if isinstance(v, pa.Array)), default=1)
-        mask = ~mask_of(pc.equal(before[0], value), rows)
-        for argument in before[1:]:
+        rows = rows_of(before)
+        mask = np.ones(rows, dtype=np.bool_)
+        for argument in before:
             mask &= ~mask_of(pc.equal(argument, value), rows)
         return mask
 
@@ -281,9 +316,13 @@ LOGIC = Rule(("BOOLEAN, BOOLEAN, …",), _logic)
 
 
 @function(
-    "and", rule=LOGIC, nulls="FALSE when an argument is FALSE, else NULL when one is NULL",
-    example=((True, None, False), False), form="{0} AND {1}", taken=_where_not(False),
-)  # fmt: skip
+    "and",
+    rule=LOGIC,
+    nulls="FALSE when an argument is FALSE, else NULL when one is NULL",
+    example=((True, None, False), False),
+    form="{0} AND {1}",
+    taken=_where_not(False),
+)
 def and_(call: Invocation, *arguments: Value) -> Value:
     """Whether all are TRUE; an argument can fail only for rows that none before it makes FALSE."""
     result = arguments[0]
@@ -293,9 +332,13 @@ def and_(call: Invocation, *arguments: Value) -> Value:
 
 
 @function(
-    "or", rule=LOGIC, nulls="TRUE when an argument is TRUE, else NULL when one is NULL",
-    example=((False, None, True), True), form="{0} OR {1}", taken=_where_not(True),
-)  # fmt: skip
+    "or",
+    rule=LOGIC,
+    nulls="TRUE when an argument is TRUE, else NULL when one is NULL",
+    example=((False, None, True), True),
+    form="{0} OR {1}",
+    taken=_where_not(True),
+)
 def or_(call: Invocation, *arguments: Value) -> Value:
     """Whether one is TRUE; an argument can fail only for rows that none before it makes TRUE."""
     result = arguments[0]

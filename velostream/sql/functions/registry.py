@@ -6,7 +6,7 @@ its docstring what it gives. Operators (`add`, `eq`, `like`, …) are functions 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -46,8 +46,10 @@ class Function:
     """An entry of the registry.
 
     `nulls` is PROPAGATE or a sentence. `example` is the arguments and the result as Python values. `form` is
-    how an operator is written, with `{0}` for its first argument. `taken` says for which rows argument
-    number `len(values)` matters, given those before it: its failures count only there; None is all rows.
+    how an operator is written, with `{0}` for its first argument and `{rest}` for all others. `taken` says for
+    which rows argument number `len(values)` matters, given those before it: its failures count only there;
+    None is all rows. `literals` are the positions of arguments that must be constants of the query, and come
+    as scalars; `check` raises BindError for one that makes no sense.
     """
 
     name: str
@@ -59,6 +61,8 @@ class Function:
     aliases: tuple[str, ...] = ()
     form: str | None = None
     taken: Callable[[Sequence[Value]], Mask] | None = None
+    literals: tuple[int, ...] = ()
+    check: Callable[[object], None] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "__doc__", self.doc)
@@ -76,6 +80,8 @@ def function(
     aliases: tuple[str, ...] = (),
     form: str | None = None,
     taken: Callable[[Sequence[Value]], Mask] | None = None,
+    literals: tuple[int, ...] = (),
+    check: Callable[[object], None] | None = None,
 ) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
     """Decorator: make an implementation known as the SQL function `name`, and by its `aliases`."""
 
@@ -83,7 +89,9 @@ def function(
         doc = (implementation.__doc__ or "").strip().partition("\n\n")[0]
         if not doc or not nulls or not example[0]:
             raise InternalError(f"function '{name}' needs a docstring, a null rule and an example")
-        entry = Function(name, rule, nulls, example, doc, implementation, aliases, form, taken)
+        entry = Function(
+            name, rule, nulls, example, doc, implementation, aliases, form, taken, literals, check
+        )
         for known_as in (name, *aliases):
             functions.register(known_as)(entry)
         return implementation
@@ -100,10 +108,14 @@ class Resolved:
     result_type: pa.DataType
 
 
-def resolve(name: str, types: Sequence[pa.DataType]) -> Resolved:
+def resolve(
+    name: str, types: Sequence[pa.DataType], literals: Mapping[int, object] | None = None
+) -> Resolved:
     """The function `name` (any case, or an alias) for arguments of `types`; `pa.null()` fits any type.
 
-    Raises BindError, without a place, when there is no such function or it does not take these types.
+    `literals` are the values of the arguments that are constants, by position; with None they are not looked
+    at. Raises BindError, without a place, when there is no such function, or it does not take these types or
+    constants.
 
     >>> resolve("UPPER", [pa.string()])
     Resolved(name='upper', argument_types=(DataType(string),), result_type=DataType(string))
@@ -118,4 +130,16 @@ def resolve(name: str, types: Sequence[pa.DataType]) -> Resolved:
         given = ", ".join(map(type_name, types))
         expected = " or ".join(f"({text})" for text in found.rule.arguments)
         raise BindError(f"'{found.name}' does not take ({given})", hint=f"expected {expected}")
+    if literals is not None:
+        _check_literals(found, len(types), literals)
     return Resolved(found.name, *match)
+
+
+def _check_literals(found: Function, count: int, literals: Mapping[int, object]) -> None:
+    for position in found.literals:
+        if position >= count:
+            continue
+        if position not in literals:
+            raise BindError(f"argument {position + 1} of '{found.name}' must be a constant")
+        if found.check is not None:
+            found.check(literals[position])

@@ -36,7 +36,8 @@ def is_number(type: pa.DataType) -> bool:
 
 
 def is_integer(type: pa.DataType) -> bool:
-    return type in _INTEGER_DIGITS
+    """Whether the type is TINYINT, SMALLINT, INTEGER or BIGINT."""
+    return any(type == known for known in _INTEGER_DIGITS)
 
 
 def as_decimal(type: pa.DataType) -> pa.DataType:
@@ -71,7 +72,8 @@ def converts(given: pa.DataType, wanted: pa.DataType) -> bool:
     """Whether every value of `given` may be used as a `wanted` without a CAST."""
     if pa.types.is_null(given) or given == wanted:
         return True
-    return _wider(given, wanted) == wanted
+    wider = _wider(given, wanted)
+    return wider is not None and bool(wider == wanted)
 
 
 def common_type(types: Sequence[pa.DataType]) -> pa.DataType:

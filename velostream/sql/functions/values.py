@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,3 +35,8 @@ def valid_mask(value: Value, rows: int) -> Mask:
         return np.full(rows, value.is_valid)
     valid: Mask = pc.is_valid(value).to_numpy(zero_copy_only=False)
     return valid
+
+
+def rows_of(values: Sequence[Value]) -> int:
+    """The rows of arguments: the length of the first array, 1 when all are constants."""
+    return next((len(value) for value in values if isinstance(value, pa.Array)), 1)
