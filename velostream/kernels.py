@@ -16,9 +16,15 @@ from cython_ext.aggregate_state import SumInt64 as SumInt64
 from cython_ext.aggregate_state import change_ops as change_ops
 from cython_ext.aggregate_state import select_rows as select_rows
 from cython_ext.groups import GroupTable as GroupTable
+from cython_ext.json_decoder import JsonDecoder as JsonDecoder
 from cython_ext.keys import KEY_HASH_VERSION as KEY_HASH_VERSION
 from cython_ext.keys import KeyEncoder as KeyEncoder
 from cython_ext.keys import Keys as Keys
+from cython_ext.reasons import Reason as Reason
+from cython_ext.record_ends import last_csv_record as last_csv_record
+from cython_ext.record_ends import last_line as last_line
+from cython_ext.record_ends import take_csv_records as take_csv_records
+from cython_ext.record_ends import take_lines as take_lines
 from cython_ext.text_encoder import CsvEncoder as CsvEncoder
 from cython_ext.text_encoder import EncodedBytes as EncodedBytes
 from cython_ext.text_encoder import JsonEncoder as JsonEncoder

@@ -1,0 +1,265 @@
+"""Columns in Arrow layout, filled record by record by the decoders, and handed to pyarrow without a copy."""
+
+import numpy as np
+import pyarrow as pa
+
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memset
+
+from cython_ext.reasons cimport NO_MEMORY
+
+
+cdef enum:
+    # Written beyond the end of a text by copies of 16 bytes.
+    PADDING = 16
+
+
+cdef class Memory:
+    """A malloc'ed buffer, freed with its last user."""
+
+    cdef void* start
+
+    def __dealloc__(self):
+        free(self.start)
+
+
+cdef object _hand_over(void** buffer, Py_ssize_t size):
+    """The buffer's first `size` bytes as a pyarrow Buffer that owns it; `buffer` becomes NULL."""
+    cdef Memory memory = Memory.__new__(Memory)
+    cdef void* fitted = realloc(buffer[0], max(size, 1))
+    memory.start = buffer[0] if fitted == NULL else fitted
+    buffer[0] = NULL
+    return pa.foreign_buffer(<uintptr_t>memory.start, size, memory)
+
+
+cdef int _resize(void** buffer, Py_ssize_t size) noexcept nogil:
+    """OK or NO_MEMORY; the buffer stays valid either way."""
+    cdef void* moved = realloc(buffer[0], size)
+    if moved == NULL:
+        return NO_MEMORY
+    buffer[0] = moved
+    return OK
+
+
+cdef Py_ssize_t _bytes_of(const Slot* slot, Py_ssize_t rows) noexcept nogil:
+    """The size of the values of so many rows."""
+    if slot.kind == TRUTH:
+        return (rows + 7) >> 3
+    return rows * slot.width
+
+
+cdef int _reserve(Table* table, Py_ssize_t capacity) noexcept nogil:
+    """Make room for `capacity` rows; OK or NO_MEMORY."""
+    cdef Slot* slot
+    cdef Py_ssize_t held
+    cdef int i
+    cdef int status = _resize(<void**>&table.starts, capacity * 8) | _resize(<void**>&table.ends, capacity * 8)
+    for i in range(table.columns):
+        slot = &table.slots[i]
+        if slot.kind == TEXT:
+            status |= _resize(<void**>&slot.offsets, (capacity + 1) * 4)
+        else:
+            status |= _resize(<void**>&slot.values, _bytes_of(slot, capacity))
+        if slot.zoned:
+            status |= _resize(<void**>&slot.naive, capacity)
+        if slot.validity != NULL:
+            held = (table.capacity + 7) >> 3
+            status |= _resize(<void**>&slot.validity, (capacity + 7) >> 3)
+            if status == OK:
+                memset(slot.validity + held, 0xFF, ((capacity + 7) >> 3) - held)
+    if status != OK:
+        return NO_MEMORY
+    table.capacity = capacity
+    return OK
+
+
+cdef int grow(Table* table) noexcept nogil:
+    """Double the room for rows; OK or NO_MEMORY."""
+    return _reserve(table, table.capacity * 2)
+
+
+cdef int commit_with_nulls(Table* table) noexcept nogil:
+    """The part of `commit` for a record that lacks columns."""
+    cdef Py_ssize_t row = table.rows
+    cdef Slot* slot
+    cdef int i
+    for i in range(table.columns):
+        slot = &table.slots[i]
+        if slot.filled != table.record and slot.failed == table.record:
+            add_failure(
+                table,
+                table.block + table.starts[row],
+                table.block + table.ends[row],
+                slot.reason,
+                i,
+                slot.value - table.block,
+                slot.value_end - table.block,
+            )
+            return -1
+    for i in range(table.columns):
+        slot = &table.slots[i]
+        if slot.filled == table.record:
+            continue
+        if slot.validity == NULL:
+            slot.validity = <uint8_t*>realloc(NULL, (table.capacity + 7) >> 3)
+            if slot.validity == NULL:
+                return NO_MEMORY
+            memset(slot.validity, 0xFF, (table.capacity + 7) >> 3)
+        slot.validity[row >> 3] &= ~<uint8_t>(1 << (row & 7))
+        if slot.kind == TEXT:
+            slot.offsets[row + 1] = slot.offsets[row]
+        elif slot.kind == TRUTH:
+            slot.values[row >> 3] &= ~<uint8_t>(1 << (row & 7))
+        else:
+            memset(slot.values + row * slot.width, 0, slot.width)
+        if slot.zoned:
+            slot.naive[row] = False
+    return OK
+
+
+cdef int add_failure(
+    Table* table, const uint8_t* start, const uint8_t* end, int reason, int column, int64_t value, int64_t value_end
+) noexcept nogil:
+    """Note the record of these bytes as failed; OK or NO_MEMORY."""
+    cdef Failure* failure
+    cdef Py_ssize_t capacity
+    if table.failed == table.failures_capacity:
+        capacity = max(64, table.failures_capacity * 2)
+        if _resize(<void**>&table.failures, capacity * sizeof(Failure)) != OK:
+            return NO_MEMORY
+        table.failures_capacity = capacity
+    failure = &table.failures[table.failed]
+    failure.start = start - table.block
+    failure.end = end - table.block
+    failure.reason = reason
+    failure.column = column
+    failure.value = value
+    failure.value_end = value_end
+    table.failed += 1
+    return OK
+
+
+cdef class BatchBuilder:
+    """Base of the decoders: owns the buffers between `begin` and `finish`.
+
+    `types` are the Arrow types of the columns; `places` for each the unit of epoch numbers, 10 ** places us;
+    `zoned` whether times without an offset are to be told apart from UTC. Raises TypeError for a type that no
+    decoder fills.
+    """
+
+    def __cinit__(self, list types, list places, bint zoned, *args):
+        cdef Slot* slot
+        cdef int i
+        self.table.columns = len(types)
+        self.table.slots = <Slot*>calloc(max(1, len(types)), sizeof(Slot))
+        if self.table.slots == NULL:
+            raise MemoryError
+        for i, type in enumerate(types):
+            slot = &self.table.slots[i]
+            slot.places = places[i]
+            slot.width = 0 if pa.types.is_string(type) or pa.types.is_boolean(type) else type.bit_width // 8
+            if pa.types.is_string(type):
+                slot.kind = TEXT
+            elif pa.types.is_signed_integer(type):
+                slot.kind = INTEGER
+                slot.high = INT64_MAX >> (64 - 8 * slot.width)
+                slot.low = -slot.high - 1
+            elif pa.types.is_float64(type):
+                slot.kind = REAL
+            elif pa.types.is_decimal128(type):
+                slot.kind = EXACT
+                slot.precision = type.precision
+                slot.scale = type.scale
+            elif pa.types.is_boolean(type):
+                slot.kind = TRUTH
+            elif type == pa.timestamp("us"):
+                slot.kind = INSTANT
+                slot.zoned = zoned
+            elif pa.types.is_date32(type):
+                slot.kind = DAY
+            else:
+                raise TypeError(f"no decoder fills columns of type {type}")
+
+    def __init__(self, list types, list places, bint zoned, *args):
+        self.types = types
+
+    def __dealloc__(self):
+        if self.table.slots != NULL:
+            self._release()
+            free(self.table.slots)
+
+    cdef void _release(self) noexcept:
+        """Free what a call has left behind that raised."""
+        cdef Slot* slot
+        cdef int i
+        for i in range(self.table.columns):
+            slot = &self.table.slots[i]
+            free(slot.values)
+            free(slot.offsets)
+            free(slot.text)
+            free(slot.validity)
+            free(slot.naive)
+            slot.values = slot.text = slot.validity = slot.naive = NULL
+            slot.offsets = NULL
+        free(self.table.starts)
+        free(self.table.ends)
+        free(self.table.failures)
+        self.table.starts = self.table.ends = NULL
+        self.table.failures = NULL
+
+    cdef int begin(self, const uint8_t* block, Py_ssize_t rows, Py_ssize_t text_bytes) except -1:
+        """Start an empty table with room for `rows` rows, and for columns of `text_bytes` bytes of text."""
+        cdef Slot* slot
+        cdef int i
+        cdef int status
+        self._release()
+        self.table.block = block
+        self.table.rows = self.table.failed = self.table.failures_capacity = self.table.record = 0
+        self.table.capacity = 0
+        status = _reserve(&self.table, max(rows, 1))
+        for i in range(self.table.columns):
+            slot = &self.table.slots[i]
+            slot.filled = slot.failed = 0
+            if slot.kind == TEXT:
+                status |= _resize(<void**>&slot.text, text_bytes + PADDING)
+                if status == OK:
+                    slot.offsets[0] = 0
+        if status != OK:
+            raise MemoryError
+        return 0
+
+    cdef tuple finish(self):
+        """The table, which is then given up: columns as pyarrow arrays, per column which rows have a time
+        without an offset (uint8, or None), starts, ends (int64), and the failures as tuples."""
+        cdef Table* table = &self.table
+        cdef Py_ssize_t n = table.rows
+        cdef Slot* slot
+        cdef Failure* failure
+        cdef Py_ssize_t k
+        cdef int i
+        arrays = []
+        naive = []
+        for i in range(table.columns):
+            slot = &table.slots[i]
+            buffers = [None if slot.validity == NULL else _hand_over(<void**>&slot.validity, (n + 7) >> 3)]
+            if slot.kind == TEXT:
+                k = slot.offsets[n]
+                buffers.append(_hand_over(<void**>&slot.offsets, (n + 1) * 4))
+                buffers.append(_hand_over(<void**>&slot.text, k))
+            else:
+                buffers.append(_hand_over(<void**>&slot.values, _bytes_of(slot, n)))
+            arrays.append(pa.Array.from_buffers(self.types[i], n, buffers))
+            naive.append(
+                np.frombuffer(_hand_over(<void**>&slot.naive, n), dtype=np.uint8) if slot.zoned else None
+            )
+        starts = np.frombuffer(_hand_over(<void**>&table.starts, n * 8), dtype=np.int64)
+        ends = np.frombuffer(_hand_over(<void**>&table.ends, n * 8), dtype=np.int64)
+        failures = []
+        for k in range(table.failed):
+            failure = &table.failures[k]
+            failures.append(
+                (failure.start, failure.end, failure.reason, failure.column, failure.value, failure.value_end)
+            )
+        self._release()
+        return arrays, naive, starts, ends, failures

@@ -1,0 +1,18 @@
+from typing import Any
+
+import pyarrow as pa
+from typing_extensions import Buffer
+
+from cython_ext.batch_builder import BatchBuilder
+
+class JsonDecoder(BatchBuilder):
+    def __init__(
+        self,
+        types: list[pa.DataType],
+        places: list[int],
+        zoned: bool,
+        names: list[str],
+        max_depth: int,
+        max_record: int,
+    ) -> None: ...
+    def decode(self, data: Buffer, start: int, max_rows: int) -> tuple[Any, ...]: ...

@@ -1,0 +1,149 @@
+"""Where records end in raw bytes, without decoding them.
+
+NDJSON: at every newline; a line of spaces, tabs and carriage returns is no record.
+CSV: at a newline outside of quotes. A quote opens at the start of a field only, and a doubled one inside does not
+close; `cython_ext.csv_decoder` reads by the same rule. An empty line is no record.
+
+All functions take bytes that begin at a record's start, and only count records whose newline is there.
+"""
+
+from libc.stdint cimport uint8_t
+from libc.string cimport memchr
+
+from cython_ext.cursor cimport Cursor, skip_space
+
+
+cdef inline const uint8_t* find(const uint8_t* at, const uint8_t* end, uint8_t byte) noexcept nogil:
+    """The first such byte, or `end`."""
+    cdef const uint8_t* found = <const uint8_t*>memchr(at, byte, end - at) if at < end else NULL
+    return end if found == NULL else found
+
+
+cdef inline const uint8_t* behind_last_newline(const uint8_t* at, const uint8_t* end) noexcept nogil:
+    """The byte behind the last newline, or `at`. (memrchr is not to be had on every system.)"""
+    while end > at and (end - 1)[0] != c'\n':
+        end -= 1
+    return end
+
+
+cdef inline const uint8_t* pass_quoted(const uint8_t* at, const uint8_t* end, uint8_t quote) noexcept nogil:
+    """The byte behind the closing quote of the field whose opening quote is before `at`; `end` without one."""
+    while True:
+        at = find(at, end, quote)
+        if at >= end - 1:
+            return end
+        if at[1] != quote:
+            return at + 1
+        at += 2
+
+
+def last_line(const uint8_t[::1] data):
+    """The length of all lines that end with a newline."""
+    cdef const uint8_t* start
+    if data.shape[0] == 0:
+        return 0
+    start = &data[0]
+    return behind_last_newline(start, start + data.shape[0]) - start
+
+
+def take_lines(const uint8_t[::1] data, Py_ssize_t records):
+    """The length of the first lines that hold so many records, or of all that there are."""
+    cdef const uint8_t* start
+    cdef const uint8_t* end
+    cdef const uint8_t* taken
+    cdef const uint8_t* newline
+    cdef Cursor line
+    if data.shape[0] == 0:
+        return 0
+    start = &data[0]
+    end = start + data.shape[0]
+    taken = start
+    with nogil:
+        while records > 0:
+            newline = find(taken, end, c'\n')
+            if newline == end:
+                break
+            line.at = taken
+            line.end = newline
+            skip_space(&line)
+            records -= line.at < newline
+            taken = newline + 1
+    return taken - start
+
+
+cdef const uint8_t* csv_end(const uint8_t* start, const uint8_t* end, uint8_t delimiter, uint8_t quote) noexcept nogil:
+    """The byte behind the last newline outside of quotes; `start` when there is none."""
+    cdef const uint8_t* at = start
+    cdef const uint8_t* opening
+    cdef const uint8_t* newline
+    cdef const uint8_t* behind = start
+    while True:
+        # `at` is outside of quotes.
+        opening = find(at, end, quote)
+        while opening < end and opening > start and (opening - 1)[0] != delimiter and (opening - 1)[0] != c'\n':
+            opening = find(opening + 1, end, quote)
+        newline = behind_last_newline(at, opening)
+        if newline > at:
+            behind = newline
+        if opening == end:
+            return behind
+        at = pass_quoted(opening + 1, end, quote)
+        if at == end:
+            return behind
+
+
+def last_csv_record(const uint8_t[::1] data, uint8_t delimiter, int quote):
+    """The length of all records that end with a newline; `quote` is -1 when fields are never quoted."""
+    cdef const uint8_t* start
+    cdef const uint8_t* end
+    cdef const uint8_t* behind
+    if data.shape[0] == 0:
+        return 0
+    start = &data[0]
+    end = start + data.shape[0]
+    with nogil:
+        if quote < 0:
+            behind = behind_last_newline(start, end)
+        else:
+            behind = csv_end(start, end, delimiter, <uint8_t>quote)
+    return behind - start
+
+
+cdef const uint8_t* csv_record(const uint8_t* at, const uint8_t* end, uint8_t delimiter, int quote) noexcept nogil:
+    """The byte behind the newline of the record at `at`, or NULL when it does not end."""
+    cdef const uint8_t* newline
+    cdef const uint8_t* opening
+    cdef const uint8_t* field = at
+    while True:
+        newline = find(field, end, c'\n')
+        opening = NULL
+        if quote >= 0:
+            opening = <const uint8_t*>memchr(field, quote, newline - field) if newline > field else NULL
+            while opening != NULL and opening > at and (opening - 1)[0] != delimiter:
+                opening = <const uint8_t*>memchr(opening + 1, quote, newline - opening - 1)
+        if opening == NULL:
+            return NULL if newline == end else newline + 1
+        field = pass_quoted(opening + 1, end, <uint8_t>quote)
+        if field == end:
+            return NULL
+
+
+def take_csv_records(const uint8_t[::1] data, Py_ssize_t records, uint8_t delimiter, int quote):
+    """The length of the first so many records, or of all that there are; `quote` as for `last_csv_record`."""
+    cdef const uint8_t* start
+    cdef const uint8_t* end
+    cdef const uint8_t* taken
+    cdef const uint8_t* behind
+    if data.shape[0] == 0:
+        return 0
+    start = &data[0]
+    end = start + data.shape[0]
+    taken = start
+    with nogil:
+        while records > 0 and taken < end:
+            behind = csv_record(taken, end, delimiter, quote)
+            if behind == NULL:
+                break
+            records -= not (taken[0] == c'\n' or (taken[0] == c'\r' and taken[1] == c'\n'))
+            taken = behind
+    return taken - start
