@@ -12,7 +12,8 @@ from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-from cython_ext.arrow_column cimport Column, bit_at, fixed_array, is_valid, open_column, text_array, widen
+from cython_ext.arrow_column cimport (Column, bit_at, check_rows, fixed_array, is_valid, open_column,
+                                       open_validity, text_array, widen)
 
 
 cdef extern from "wide.h" nogil:
@@ -86,9 +87,13 @@ def select_rows(Py_ssize_t n, const int32_t[::1] rows=None, values=None, filter=
     if not nullable and filter is None:
         return None
     if nullable:
-        open_column(widen(values), &value)
+        open_validity(values, &value)
     if filter is not None:
+        if filter.type != pa.bool_():
+            raise TypeError(f"a filter is BOOLEAN, not {filter.type}")
         open_column(filter, &truth)
+    if rows is not None:
+        check_rows(rows, n)
     if nullable and value.n != n or filter is not None and truth.n != n:
         raise ValueError(f"expected columns of {n} rows")
     positions = np.empty(m, dtype=np.int32)
@@ -235,20 +240,11 @@ cdef class State:
 
     def _check(self, const int32_t[::1] slots, const int32_t[::1] rows, values):
         cdef Py_ssize_t n = slots.shape[0]
-        cdef Py_ssize_t length = n if values is None else len(values)
-        cdef Py_ssize_t j
-        cdef bint outside = False
-        if rows is None and length != n or rows is not None and rows.shape[0] != n:
-            raise ValueError(f"{n} slots, {length} values")
-        with nogil:
-            for j in range(n):
-                outside |= slots[j] < 0 or slots[j] >= self.capacity
+        if n != (rows.shape[0] if rows is not None else n if values is None else len(values)):
+            raise ValueError("slots and rows differ in number")
+        check_rows(slots, self.capacity)
         if rows is not None and values is not None:
-            with nogil:
-                for j in range(n):
-                    outside |= rows[j] < 0 or rows[j] >= length
-        if outside:
-            raise IndexError("a row or slot is out of range")
+            check_rows(rows, len(values))
 
     cdef State fresh(self):
         """A state of the same kind, without slots."""

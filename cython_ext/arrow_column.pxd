@@ -24,7 +24,9 @@ cdef inline bint bit_at(const Column* column, Py_ssize_t i) noexcept nogil:
     return (column.values[bit >> 3] >> (bit & 7)) & 1
 
 
+cdef int check_rows(const int32_t[::1] rows, Py_ssize_t n) except -1
 cdef object widen(object array)
+cdef int open_validity(object array, Column* column) except -1
 cdef int open_column(object array, Column* column) except -1
 cdef object fixed_array(object type, object values, object valid)
 cdef object text_array(object type, object offsets, object data, object valid)

@@ -3,7 +3,19 @@
 import numpy as np
 import pyarrow as pa
 
-from libc.stdint cimport uintptr_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t, uintptr_t
+
+
+cdef int check_rows(const int32_t[::1] rows, Py_ssize_t n) except -1:
+    """Raise IndexError when a selected row is not one of `n`."""
+    cdef Py_ssize_t j
+    cdef bint outside = False
+    with nogil:
+        for j in range(rows.shape[0]):
+            outside |= <uint32_t>rows[j] >= <uint64_t>n
+    if outside:
+        raise IndexError(f"a selected row is not one of {n}")
+    return 0
 
 
 cdef object widen(object array):
@@ -18,6 +30,21 @@ cdef object widen(object array):
     return array
 
 
+cdef int open_validity(object array, Column* column) except -1:
+    """Fill `column` with the rows and the validity of an array of any type; its values are not for reading."""
+    column.n = len(array)
+    column.offset = array.offset
+    column.validity = NULL
+    column.values = NULL
+    column.offsets = NULL
+    if array.null_count:
+        validity = array.buffers()[0]
+        if validity.size * 8 < column.offset + column.n:
+            raise ValueError("the validity buffer is shorter than its array")
+        column.validity = <const uint8_t*><uintptr_t>validity.address
+    return 0
+
+
 cdef int open_column(object array, Column* column) except -1:
     """Fill `column` with the buffers of `array`; the caller keeps `array` while it uses them.
 
@@ -27,21 +54,13 @@ cdef int open_column(object array, Column* column) except -1:
     cdef Py_ssize_t offset = array.offset
     cdef Py_ssize_t width
     type = array.type
-    column.n = n
-    column.offset = offset
-    column.validity = NULL
-    column.values = NULL
-    column.offsets = NULL
     text = pa.types.is_string(type)
     if not (text or type in (pa.int64(), pa.float64(), pa.bool_()) or pa.types.is_decimal128(type)):
         raise TypeError(f"no kernel reads arrays of type {type}")
+    open_validity(array, column)
     if n == 0:
         return 0
     buffers = array.buffers()
-    if array.null_count:
-        if buffers[0].size * 8 < offset + n:
-            raise ValueError("the validity buffer is shorter than its array")
-        column.validity = <const uint8_t*><uintptr_t>buffers[0].address
     values = buffers[len(buffers) - 1]
     if text:
         if buffers[1].size < (offset + n + 1) * 4:

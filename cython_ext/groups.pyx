@@ -12,7 +12,7 @@ from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
-from cython_ext.arrow_column cimport fixed_array, text_array
+from cython_ext.arrow_column cimport check_rows, fixed_array, text_array
 from cython_ext.keys cimport (KEY_DECIMAL, KEY_TEXT, KeyKind, KeyLayout, KeyRows, Keys, KeySpan, key_at, key_same,
                               key_spread)
 
@@ -426,16 +426,10 @@ cdef int _assign(GroupTable table, const KeyRows* keys, const int32_t* rows, con
 
 cdef int _check(Keys keys, const int32_t[::1] rows, const int64_t[::1] windows) except -1:
     cdef Py_ssize_t n = keys.n if rows is None else rows.shape[0]
-    cdef Py_ssize_t j
-    cdef bint outside = False
     if windows is not None and windows.shape[0] != n:
         raise ValueError(f"{windows.shape[0]} windows for {n} rows")
     if rows is not None:
-        with nogil:
-            for j in range(n):
-                outside |= rows[j] < 0 or rows[j] >= keys.n
-        if outside:
-            raise IndexError(f"a selected row is not one of {keys.n}")
+        check_rows(rows, keys.n)
     return 0
 
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint64_t
 
-from cython_ext.arrow_column cimport Column, open_column, widen
+from cython_ext.arrow_column cimport Column, check_rows, open_column, widen
 
 
 cdef inline int64_t floor_to(int64_t time, int64_t size) noexcept nogil:
@@ -45,6 +45,7 @@ def tumble_start(times, int64_t size_us, const int32_t[::1] rows=None):
     out = starts
     values = <const int64_t*>column.values
     if rows is not None:
+        check_rows(rows, column.n)
         row = &rows[0]
     with nogil:
         _tumble(values, row, n, size_us, &out[0])
@@ -56,11 +57,13 @@ cdef void _tumble(const int64_t* values, const int32_t* rows, Py_ssize_t n, int6
     cdef Py_ssize_t j
     cdef int64_t time
     cdef int64_t start = 0
+    cdef uint64_t span = <uint64_t>size
     # Times mostly stay in the window of the row before: comparing is cheaper than dividing.
     for j in range(n):
         time = values[j if rows == NULL else rows[j]]
-        if <uint64_t>time - <uint64_t>start >= <uint64_t>size:
+        if time < start or <uint64_t>time - <uint64_t>start >= span:
             start = floor_to(time, size)
+            span = 0 if start == INT64_MIN else <uint64_t>size  # a start that did not fit tells nothing
         out[j] = start
 
 

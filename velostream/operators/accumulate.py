@@ -76,7 +76,9 @@ class Results:
         for spec, (state, read) in zip(self._specs, self._reads, strict=True):
             values, failed = getattr(state, read)(cells)
             if failed is not None:
-                failures.add(failed, "overflow", f"{spec.function} '{spec.name}' is out of range of {spec.type}")
+                failures.add(
+                    failed, "overflow", f"{spec.function} '{spec.name}' is out of range of {spec.type}"
+                )
             columns.append(values)
         return columns, failures
 
@@ -145,9 +147,7 @@ class Accumulators(Results):
         )
 
 
-def _narrow(
-    slots: Int32s, rows: Int32s | None, positions: Int32s | None
-) -> tuple[Int32s, Int32s | None]:
+def _narrow(slots: Int32s, rows: Int32s | None, positions: Int32s | None) -> tuple[Int32s, Int32s | None]:
     """Slots and rows at these positions of a selection; None is every position, every row."""
     if positions is None:
         return slots, rows

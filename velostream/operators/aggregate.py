@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from velostream.kernels import ExtremeInt64, GroupTable, KeyEncoder, Keys, State, change_ops, select_rows
+from velostream.kernels import ExtremeInt64, GroupTable, KeyEncoder, Keys, change_ops, select_rows
 from velostream.operators.accumulate import Accumulators
 from velostream.operators.batch import INSERT, Batch, Failures
 from velostream.plan.nodes import AggregateNode
@@ -81,7 +81,7 @@ class Aggregate:
         self._owns_global = owns_global
         self._table = GroupTable([node.input.field(name).type for name in node.keys])
         self._accumulators = Accumulators(node.aggregates, node.input)
-        self._latest: State | None = None
+        self._latest: ExtremeInt64 | None = None
         self._having: Any = None
         if node.having is not None:
             from velostream.operators.expressions import Predicate
@@ -159,7 +159,7 @@ class Aggregate:
             latest = self._times().trace(slots, rows, pa.array(part.times))
         return self._send(slots, after, latest)
 
-    def _times(self) -> State:
+    def _times(self) -> ExtremeInt64:
         """The greatest event time by slot."""
         if self._latest is None:
             self._latest = ExtremeInt64(BIGINT, True)
@@ -226,7 +226,7 @@ class Aggregate:
 
     # --- out ----------------------------------------------------------------------------------
 
-    def _send(self, slots: Int32s, after: Any = None, latest: State | None = None) -> Batch | None:
+    def _send(self, slots: Int32s, after: Any = None, latest: ExtremeInt64 | None = None) -> Batch | None:
         """Rows of these slots as they are, or as traced states tell (one per entry of `slots`)."""
         n = len(slots)
         if not n:
