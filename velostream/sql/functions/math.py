@@ -53,7 +53,7 @@ def _round_rule() -> Rule:
 
 @function("round", rule=_round_rule(), nulls=PROPAGATE, example=((2.675, 1), 2.7))
 def round_(call: Invocation, number: Value, digits: Value = _ZERO) -> Value:
-    """The number rounded half away from zero, to 0 or the given decimal places (negative: before the point)."""
+    """The number rounded half away from zero, to 0 or so many decimal places (negative: before the point)."""
     if call.result_type == DOUBLE:
         return arithmetic.round_f64(number, digits)
     if call.result_type == BIGINT:

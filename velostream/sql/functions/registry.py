@@ -46,7 +46,7 @@ class Function:
     """An entry of the registry.
 
     `nulls` is PROPAGATE or a sentence. `example` is the arguments and the result as Python values. `form` is
-    how an operator is written, with `{0}` for its first argument and `{rest}` for all others. `taken` says for
+    how an operator is written, with `{0}` for its first argument and `{rest}` for others. `taken` says for
     which rows argument number `len(values)` matters, given those before it: its failures count only there;
     None is all rows. `literals` are the positions of arguments that must be constants of the query, and come
     as scalars; `check` raises BindError for one that makes no sense.
