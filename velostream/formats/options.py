@@ -1,16 +1,18 @@
-"""A format by name with its options, checked against the format's dataclass."""
+"""Formats by name or by a file's extension, and their options checked against their dataclasses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from velostream.errors import ConfigError, VelostreamError, Where, raise_all, unknown
 from velostream.formats.base import Format, formats
+
+Options = TypeVar("Options")
 
 
 def open_format(name: str, options: Mapping[str, Any], key: str) -> Format:
@@ -22,9 +24,23 @@ def open_format(name: str, options: Mapping[str, Any], key: str) -> Format:
         kind = formats[name]
     except ConfigError as exc:
         raise ConfigError(exc.message, where=Where(key=f"{key}.format"), hint=exc.hint) from None
-    known = [field.name for field in fields(kind.Options)]
+    return kind(check_options(name, kind.Options, options, key))
+
+
+def format_of(file_name: str) -> str | None:
+    """The format that a file's extension names, in any case; None when it names none."""
+    name = file_name.lower()
+    return next(
+        (entry.name for entry in formats for extension in entry.value.extensions if name.endswith(extension)),
+        None,
+    )
+
+
+def check_options(name: str, kind: type[Options], options: Mapping[str, Any], key: str) -> Options:
+    """An instance of the dataclass `kind`, the options of the format `name`, with all errors at once."""
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     errors: list[VelostreamError] = []
-    checked = OmegaConf.structured(kind.Options)
+    checked = OmegaConf.structured(kind)
     for option, value in options.items():
         where = Where(key=f"{key}.format_options.{option}")
         if option not in known:
@@ -36,7 +52,7 @@ def open_format(name: str, options: Mapping[str, Any], key: str) -> Format:
         except OmegaConfBaseException as exc:
             errors.append(ConfigError(_first_line(exc), where=where))
     raise_all(errors)
-    return kind(OmegaConf.to_object(checked))
+    return OmegaConf.to_object(checked)  # type: ignore[return-value]
 
 
 def _first_line(exc: OmegaConfBaseException) -> str:

@@ -4,6 +4,7 @@ Formats are elsewhere (`velostream/formats`), and so is whoever decides what is 
 Read `source.py` and `sink.py` first; `parts.py` finds files, `streams.py` unpacks, `readers.py` cuts blocks.
 """
 
+from velostream.connectors.file.sink import FileSink, FileSinkConfig
 from velostream.connectors.file.source import FileSource, FileSourceConfig
 
-__all__ = ["FileSource", "FileSourceConfig"]
+__all__ = ["FileSink", "FileSinkConfig", "FileSource", "FileSourceConfig"]

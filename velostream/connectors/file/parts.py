@@ -44,21 +44,19 @@ class Part:
     def name(self) -> str:
         return self.path if self.member is None else f"{self.path}:{self.member}"
 
-    @property
-    def inner_name(self) -> str:
-        """The name without what says how it is compressed: `trades.csv` for `a/trades.csv.gz`."""
-        if self.member is not None:
-            return os.path.basename(self.member)
-        name = os.path.basename(self.path)
-        stem, extension = os.path.splitext(name)
-        return stem if extension.lower() in _BY_EXTENSION and self.codec != "none" else name
-
 
 def codec_of(path: str, declared: str) -> str:
     """The codec of a file: `declared`, or what its extension says when that is "auto"."""
     if declared != "auto":
         return declared
     return _BY_EXTENSION.get(os.path.splitext(path)[1].lower(), "none")
+
+
+def inner_name(path: str, codec: str) -> str:
+    """The name without what says how it is compressed: `trades.csv` for `a/trades.csv.gz`."""
+    name = os.path.basename(path)
+    stem, extension = os.path.splitext(name)
+    return stem if extension.lower() in _BY_EXTENSION and codec != "none" else name
 
 
 def find_parts(path: str, compression: str, key: str) -> list[Part]:

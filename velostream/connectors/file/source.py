@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 from velostream.config.schema import SourceConfig
 from velostream.config.units import parse_bytes, parse_duration_us
 from velostream.connectors.base import BlockReader, Limits, Source, sources
-from velostream.connectors.file.parts import CODECS, Part, find_parts
+from velostream.connectors.file.parts import CODECS, Part, find_parts, inner_name
 from velostream.connectors.file.readers import RangeReader, StreamReader
 from velostream.connectors.file.streams import open_stream
 from velostream.errors import ConfigError, ConnectorError, FormatError, Where, unknown
 from velostream.formats.base import Decoder, Format, Layout, formats
-from velostream.formats.options import open_format
+from velostream.formats.options import format_of, open_format
 from velostream.sql.schemas import schema_of
 from velostream.sql.types import DATE, TIMESTAMP, Field, Schema
 
@@ -82,18 +82,17 @@ class FileSource(Source):
 
     def _format_by_extension(self) -> str:
         key = f"{self._key}.format"
-        by_extension = {extension: entry.name for entry in formats for extension in entry.value.extensions}
         found: dict[str, Part] = {}
         for part in self._parts:
-            name = part.inner_name.lower()
-            known = [form for extension, form in by_extension.items() if name.endswith(extension)]
-            if not known:
+            name = part.member or inner_name(part.path, part.codec)
+            known = format_of(name)
+            if known is None:
                 raise ConfigError(
                     f"the extension of '{part.name}' does not say its format",
                     where=Where(key=key),
                     hint="set format to one of " + ", ".join(f"'{name}'" for name in formats.names()),
                 )
-            found.setdefault(known[0], part)
+            found.setdefault(known, part)
         if len(found) > 1:
             examples = " and ".join(f"'{part.name}'" for part in found.values())
             raise ConfigError(
