@@ -114,18 +114,20 @@ class _QueryBinder:
         scope = Scope(info, select.source.alias)
         window = self._window_clause()
         bound_window = self._try(lambda: _window(window, scope)) if window is not None else None
+        outputs = self._outputs(scope)
+        aliases = [output.name for output in outputs if output.is_alias]
         relation: Relation = Scan(info.name, info.schema)
         if (where := select.where) is not None:
-            predicate = self._try(lambda: ScalarBinder(scope, "WHERE").condition(where))
+            binder = ScalarBinder(scope, "WHERE", aliases)
+            predicate = self._try(lambda: binder.condition(where))
             if predicate is not None:
                 relation = Filter(relation, predicate)
-        outputs = self._outputs(scope)
         if self._is_grouped(outputs):
             return self._grouped(relation, scope, outputs, bound_window)
         if window is not None:
             hint = "add GROUP BY or an aggregate such as COUNT(*)"
             raise faults.unsupported("a window without aggregation", window.span, hint)
-        binder = ScalarBinder(scope, "SELECT")
+        binder = ScalarBinder(scope, "SELECT", aliases)
         return Project(relation, self._items(outputs, binder.bind))
 
     def _window_clause(self) -> WindowClause | None:
@@ -191,7 +193,8 @@ class _QueryBinder:
         if len(self._errors) > count:
             # Without its keys, every column of the query would be an error.
             raise _Reported
-        binder = GroupBinder(scope, list(keys), columns)
+        aliases = [output.name for output in outputs if output.is_alias]
+        binder = GroupBinder(scope, list(keys), aliases, columns)
         items = self._items(outputs, binder.output)
         having = None
         if (condition := select.having) is not None:

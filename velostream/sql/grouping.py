@@ -7,7 +7,7 @@ neither grouped nor aggregated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -56,15 +56,19 @@ class KeyBinder(ScalarBinder):
         if isinstance(node, exp.Literal) and not node.is_string:
             return self._at_position(node)
         if isinstance(node, exp.Column):
-            name = name_of(node.this)
-            qualifier = node.args.get("table")
-            if qualifier is None and is_window_column(name, self._window_columns):
+            if self._is_window_bound(node):
                 return None
-            if qualifier is None and not self.scope.has(name):
+            name = name_of(node.this)
+            if node.args.get("table") is None and not self.scope.has(name):
                 named = {output.name: output for output in self._outputs if output.is_alias}
                 if found := matches(name, named):
                     return self._output(named[found[0]])
         return self.bind(node)
+
+    def _is_window_bound(self, node: exp.Column) -> bool:
+        table = node.args.get("table")
+        qualifier = name_of(table) if table is not None else None
+        return window_bound(name_of(node.this), qualifier, self.scope, self._window_columns) is not None
 
     def _at_position(self, node: exp.Literal) -> Expr | None:
         span = span_of(node)
@@ -76,21 +80,22 @@ class KeyBinder(ScalarBinder):
 
     def _output(self, output: Output) -> Expr | None:
         node = output.value
-        if isinstance(node, exp.Column) and node.args.get("table") is None:
-            if is_window_column(name_of(node.this), self._window_columns):
-                return None
+        if isinstance(node, exp.Column) and self._is_window_bound(node):
+            return None
         return self.bind(node)
 
 
 class GroupBinder(ScalarBinder):
     """Binds SELECT list and HAVING of a grouped query."""
 
-    def __init__(self, scope: Scope, keys: Sequence[Expr], window_columns: dict[str, str]) -> None:
-        super().__init__(scope, "SELECT")
+    def __init__(
+        self, scope: Scope, keys: Sequence[Expr], aliases: Collection[str], window_columns: dict[str, str]
+    ) -> None:
+        super().__init__(scope, "SELECT", aliases, window_columns)
         self._window_columns = window_columns
         self._taken = set(scope.columns)
         self.keys = tuple(Item(self._fresh(f"k{i}"), key) for i, key in enumerate(keys))
-        self._bounds = {self._fresh("w0"): WINDOW_START, self._fresh("w1"): WINDOW_END}
+        self._bounds = {WINDOW_START: self._fresh("w0"), WINDOW_END: self._fresh("w1")}
         self._calls: dict[AggregateCall, AggregateCall] = {}
         self._aliases: dict[str, exp.Expr] = {}
         self._in_argument = False
@@ -107,26 +112,26 @@ class GroupBinder(ScalarBinder):
     def having(self, node: exp.Expr, outputs: Iterable[Output]) -> Expr:
         """HAVING; it may use aliases, which hide columns that are not grouped."""
         self.place = "HAVING"
+        self._unusable_aliases = ()
         self._aliases = {
             output.name: output.value
             for output in outputs
             if output.is_alias and isinstance(output.value, exp.Expr)
         }
+        self._others = (*self._aliases, *self._window_columns)
         return self._finish(self.condition(node))
 
     # -- what grouping changes -----------------------------------------------------------------------
 
     def column(self, name: Name, qualifier: Name | None, span: Span) -> Expr:
-        if qualifier is None:
-            if is_window_column(name, self._window_columns):
-                return self._window_bound(name, span)
-            if not self._in_argument and not self._is_key(name) and (found := matches(name, self._aliases)):
-                return self._alias(found[0], span)
-            if not self.scope.has(name):
-                return self.scope.column(name, span, [*self._aliases, *self._window_columns])
-        elif not self.scope.has(name) and is_window_column(name, self._window_columns):
-            self.scope.check_qualifier(qualifier)
-            return self._window_bound(name, span)
+        bound = window_bound(name, qualifier, self.scope, self._window_columns)
+        if bound is not None:
+            if self._in_argument:
+                raise faults.wrong(f"'{name.text}' cannot stand inside an aggregate", span)
+            return ColumnRef(type=TIMESTAMP, name=self._bounds[bound], span=span)
+        is_alias = qualifier is None and not self._in_argument and not self._is_key(name)
+        if is_alias and (found := matches(name, self._aliases)):
+            return self._alias(found[0], span)
         return super().column(name, qualifier, span)
 
     def aggregate(self, node: exp.Anonymous, condition: exp.Expr | None, span: Span) -> Expr:
@@ -167,13 +172,6 @@ class GroupBinder(ScalarBinder):
             raise faults.wrong(f"'{node.name}' takes one argument, not {len(arguments)}", span, hint)
         return self.bind(arguments[0]), distinct
 
-    def _window_bound(self, name: Name, span: Span) -> Expr:
-        if self._in_argument:
-            raise faults.wrong(f"'{name.text}' cannot stand inside an aggregate", span)
-        bound = self._window_columns[matches(name, self._window_columns)[0]]
-        internal = next(key for key, value in self._bounds.items() if value == bound)
-        return ColumnRef(type=TIMESTAMP, name=internal, span=span)
-
     def _is_key(self, name: Name) -> bool:
         keys = {key.expr.name for key in self.keys if isinstance(key.expr, ColumnRef)}
         return any(column in keys for column in matches(name, self.scope.columns))
@@ -189,16 +187,17 @@ class GroupBinder(ScalarBinder):
 
     def _finish(self, expr: Expr) -> Expr:
         names = {item.expr: item.name for item in self.keys}
-        internal = {call.name for call in self._calls.values()}
+        aggregates = {call.name for call in self._calls.values()}
+        bounds = {internal: bound for bound, internal in self._bounds.items()}
 
         def above(node: Expr) -> Expr | None:
             if node in names:
                 return ColumnRef(type=node.type, name=names[node], span=node.span)
             if not isinstance(node, ColumnRef):
                 return None
-            if node.name in self._bounds:
-                return replace(node, name=self._bounds[node.name])
-            if node.name in internal:
+            if node.name in bounds:
+                return replace(node, name=bounds[node.name])
+            if node.name in aggregates:
                 return node
             hint = "add it to GROUP BY, or use an aggregate such as MAX"
             message = f"column '{node.name}' is neither grouped nor aggregated"
@@ -215,8 +214,17 @@ class GroupBinder(ScalarBinder):
         return name
 
 
-def is_window_column(name: Name, window_columns: dict[str, str]) -> bool:
-    return bool(matches(name, window_columns))
+def window_bound(
+    name: Name, qualifier: Name | None, scope: Scope, window_columns: dict[str, str]
+) -> str | None:
+    """The bound of the window that a name means, or None.
+
+    A qualified name means a column of the input first.
+    """
+    if qualifier is not None and (scope.has(name) or not matches(qualifier, [scope.qualifier])):
+        return None
+    found = matches(name, window_columns)
+    return window_columns[found[0]] if found else None
 
 
 def typed(expr: Expr) -> Expr:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal, localcontext
 
 import pyarrow as pa
 
 from velostream.errors import BindError, SqlError
+from velostream.sql import faults
 from velostream.sql.expressions import Cast, Expr, Literal, Span
 from velostream.sql.functions.rules import is_integer
 from velostream.sql.typenames import MAX_DECIMAL_DIGITS, type_name
-from velostream.sql.types import BIGINT, DATE, DOUBLE, TIMESTAMP
+from velostream.sql.types import BIGINT, DATE, DOUBLE, TIMESTAMP, VARCHAR
 
 _INTEGER = re.compile(r"-?\d+")
 _DECIMAL = re.compile(r"(-?)(\d*)\.(\d*)")
@@ -91,6 +93,34 @@ def _not_an_instant(text: str, type: pa.DataType) -> SqlError:
     return BindError(f"'{text}' is not a {type_name(type)}", hint=f"write it as {example}")
 
 
+def as_instants(values: Sequence[Expr]) -> list[Expr]:
+    """Values to compare: constants of text become TIMESTAMP or DATE where another value is one.
+
+    Raises Fault for text that is none.
+    """
+    temporal = [value.type for value in values if pa.types.is_temporal(value.type)]
+    if not temporal:
+        return list(values)
+    type = TIMESTAMP if TIMESTAMP in temporal else DATE
+    return [_as_instant(value, type) for value in values]
+
+
+def _as_instant(expr: Expr, type: pa.DataType) -> Expr:
+    if not isinstance(expr, Literal) or expr.type != VARCHAR or expr.span is None:
+        return expr
+    text = str(expr.value)
+    with faults.at(expr.span):
+        value = instant(text, type)
+        if type == DATE and instant(text, TIMESTAMP) != _midnight(value):
+            hint = "leave the time out, or cast the column to TIMESTAMP"
+            raise BindError(f"'{text}' has a time of day, a DATE has none", hint=hint)
+    return Literal(type=type, value=value, span=expr.span)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day)
+
+
 def coerce(expr: Expr, type: pa.DataType) -> Expr:
     """`expr` as `type`: constants at once where nothing is lost, all else by a Cast."""
     if expr.type == type:
@@ -121,5 +151,5 @@ def _exact(literal: Literal, type: pa.DataType) -> object:
             fits = exact == round(exact, type.scale) and abs(exact) < 10 ** (type.precision - type.scale)
         return exact if fits else None
     if type == TIMESTAMP and literal.type == DATE and isinstance(value, date):
-        return datetime(value.year, value.month, value.day)
+        return _midnight(value)
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NoReturn
 
 from sqlglot.errors import TokenError
@@ -202,19 +203,19 @@ class StatementParser(SelectParser):
 
     def _read_declaration(self, first: Token, name: Name) -> DeclaredStream:
         self.expect("(")
-        fields = [self._read_field()]
+        fields = [self._read_field(())]
         while self.take(","):
-            fields.append(self._read_field())
-            if fields[-1].name.lower() in {field.name.lower() for field in fields[:-1]}:
-                self.fault(f"column '{fields[-1].name}' is declared twice", self.span_from(self._prev))
+            fields.append(self._read_field(fields))
         self.expect(")")
         options = self.parse_options() if self.at("WITH") else {}
         if self.at("AS"):
             self.unsupported("AS SELECT behind a list of columns", self.span_from(self._curr, self._curr))
         return DeclaredStream(name.text, Schema(tuple(fields)), options, self.span_from(first))
 
-    def _read_field(self) -> Field:
+    def _read_field(self, before: Sequence[Field]) -> Field:
         name = self.parse_name("a column")
+        if name.text.lower() in {field.name.lower() for field in before}:
+            self.fault(f"column '{name.text}' is declared twice", name.span, "names differ in more than case")
         node = self.parse_type_name()
         try:
             type = parse_type(node.name)

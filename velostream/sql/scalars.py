@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import ClassVar
 
 import pyarrow as pa
@@ -16,10 +16,10 @@ from velostream.sql.faults import Fault
 from velostream.sql.functions import common_type, functions, resolve
 from velostream.sql.functions.aggregates import aggregates, is_aggregate
 from velostream.sql.grammar import Plus
-from velostream.sql.literals import coerce, instant, number
+from velostream.sql.literals import as_instants, coerce, number
 from velostream.sql.naming import SYMBOLS
 from velostream.sql.reader import span_of
-from velostream.sql.scopes import Scope
+from velostream.sql.scopes import Scope, matches
 from velostream.sql.statements import Name
 from velostream.sql.typenames import parse_type, type_name
 from velostream.sql.types import BOOLEAN, VARCHAR
@@ -42,11 +42,19 @@ DATE_PARTS = (
 
 
 class ScalarBinder:
-    """Binds against the columns of `scope`; `place` is the clause, for messages."""
+    """Binds against the columns of `scope`.
 
-    def __init__(self, scope: Scope, place: str) -> None:
+    For messages: `place` is the clause, `aliases` are names of the SELECT list that it cannot use, `others`
+    names that it can use besides columns.
+    """
+
+    def __init__(
+        self, scope: Scope, place: str, aliases: Collection[str] = (), others: Collection[str] = ()
+    ) -> None:
         self.scope = scope
         self.place = place
+        self._unusable_aliases = aliases
+        self._others = others
 
     def bind(self, node: exp.Expr | ColumnRef) -> Expr:
         """Raises Fault where a name, a type or a construct does not fit; a column stands for itself."""
@@ -66,7 +74,10 @@ class ScalarBinder:
     def column(self, name: Name, qualifier: Name | None, span: Span) -> Expr:
         if qualifier is not None:
             self.scope.check_qualifier(qualifier)
-        return self.scope.column(name, span)
+        elif not self.scope.has(name) and matches(name, self._unusable_aliases):
+            hint = f"'{name.text}' is an alias; repeat its expression in {self.place}"
+            raise faults.wrong(f"unknown column '{name.text}' in '{self.scope.qualifier}'", span, hint)
+        return self.scope.column(name, span, self._others)
 
     def aggregate(self, node: exp.Anonymous, condition: exp.Expr | None, span: Span) -> Expr:
         hint = "filter groups with HAVING" if self.place == "WHERE" else None
@@ -113,7 +124,7 @@ class ScalarBinder:
         name = _OPERATORS[type(node)]
         left, right = self.bind(node.this), self.bind(node.expression)
         if name in _COMPARISONS:
-            left, right = _as_instants([left, right])
+            left, right = as_instants([left, right])
         try:
             return self._call(name, [left, right], span_of(node))
         except Fault as fault:
@@ -122,13 +133,24 @@ class ScalarBinder:
             raise
 
     def _logic(self, node: exp.Expr) -> Expr:
-        name = "and" if isinstance(node, exp.And) else "or"
-        word = name.upper()
-        left, right = (
-            self._boolean(self.bind(node.this), word),
-            self._boolean(self.bind(node.expression), word),
-        )
-        return self._call(name, [left, right], span_of(node))
+        kind = type(node)
+        operands = []
+        while type(node) is kind:
+            operands.append(node.expression)
+            node = node.this
+        operands = [node, *reversed(operands)]
+        name = "and" if kind is exp.And else "or"
+        values = [self._boolean(self.bind(operand), name.upper()) for operand in operands]
+        return self._balanced(name, values, [span_of(operand) for operand in operands])
+
+    def _balanced(self, name: str, values: Sequence[Expr], spans: Sequence[Span]) -> Expr:
+        """A chain as a tree whose depth is the logarithm of its length: generated queries have long ones."""
+        if len(values) == 1:
+            return values[0]
+        half = (len(values) + 1) // 2
+        left = self._balanced(name, values[:half], spans[:half])
+        right = self._balanced(name, values[half:], spans[half:])
+        return self._call(name, [left, right], (spans[0][0], spans[-1][1]))
 
     def _not(self, node: exp.Expr) -> Expr:
         value = self._boolean(self.bind(node.this), "NOT")
@@ -151,11 +173,11 @@ class ScalarBinder:
 
     def _in(self, node: exp.Expr) -> Expr:
         values = [self.bind(node.this), *(self.bind(item) for item in node.expressions)]
-        return self._call("in", _as_instants(values), span_of(node))
+        return self._call("in", as_instants(values), span_of(node))
 
     def _between(self, node: exp.Expr) -> Expr:
         span = span_of(node)
-        value, low, high = _as_instants([self.bind(node.args[key]) for key in ("this", "low", "high")])
+        value, low, high = as_instants([self.bind(node.args[key]) for key in ("this", "low", "high")])
         return self._call(
             "and", [self._call("ge", [value, low], span), self._call("le", [value, high], span)], span
         )
@@ -183,7 +205,7 @@ class ScalarBinder:
             if subject is None:
                 when = self._boolean(when, "WHEN")
             else:
-                when = self._call("eq", _as_instants([subject, when]), span_of(branch.this))
+                when = self._call("eq", as_instants([subject, when]), span_of(branch.this))
             whens.append(when)
             thens.append(self.bind(branch.args["true"]))
         default = node.args.get("default")
@@ -218,6 +240,8 @@ class ScalarBinder:
             return self.aggregate(node, condition, span)
         if condition is not None:
             raise faults.wrong(f"FILTER needs an aggregate, and '{node.name}' is none", span_of(node))
+        if node.name.lower() == "date_part" and len(node.expressions) == 2 and node.expressions[0].is_string:
+            return self._date_part(node.expressions[0], node.expressions[1], span)
         if node.name.lower() not in functions or functions[node.name.lower()].form is not None:
             callable = [entry.name for entry in functions if entry.value.form is None]
             hint = did_you_mean(node.name, [*callable, *aggregates.names()])
@@ -235,15 +259,19 @@ class ScalarBinder:
         return self._anonymous(node.this, node.expression)
 
     def _extract(self, node: exp.Expr) -> Expr:
-        part = node.this.name.lower()
-        if part not in DATE_PARTS:
-            message, hint = unknown("part of a date", node.this.name, DATE_PARTS)
-            raise faults.wrong(message, span_of(node.this), hint)
-        return self._call(part, [self.bind(node.expression)], span_of(node))
+        return self._date_part(node.this, node.expression, span_of(node))
+
+    def _date_part(self, part: exp.Expr, value: exp.Expr, span: Span) -> Expr:
+        """Each part of a date is a function of its own: `date_part('year', x)` is `year(x)`."""
+        if part.name.lower() not in DATE_PARTS:
+            message, hint = unknown("part of a date", part.name, DATE_PARTS)
+            raise faults.wrong(message, span_of(part), hint)
+        return self._call(part.name.lower(), [self.bind(value)], span)
 
     def _call(self, function: str, arguments: Sequence[Expr], span: Span) -> Expr:
         with faults.at(span):
-            found = resolve(function, [argument.type for argument in arguments])
+            constants = {i: value.value for i, value in enumerate(arguments) if isinstance(value, Literal)}
+            found = resolve(function, [argument.type for argument in arguments], constants)
         args = tuple(map(coerce, arguments, found.argument_types))
         return Call(type=found.result_type, function=found.name, args=args, span=span)
 
@@ -263,22 +291,6 @@ def name_of(node: exp.Expr) -> Name:
     return Name(node.name, bool(node.args.get("quoted")), span_of(node))
 
 
-def _as_instants(values: Sequence[Expr]) -> list[Expr]:
-    """Text constants that are compared with a TIMESTAMP or DATE, as such."""
-    temporal = [value.type for value in values if pa.types.is_temporal(value.type)]
-    if not temporal:
-        return list(values)
-    type = temporal[0]
-    result: list[Expr] = []
-    for value in values:
-        if isinstance(value, Literal) and value.type == VARCHAR:
-            assert value.span is not None
-            with faults.at(value.span):
-                value = Literal(type=type, value=instant(str(value.value), type), span=value.span)
-        result.append(value)
-    return result
-
-
 def _construct(node: exp.Expr) -> str:
     if isinstance(node, (exp.NullSafeEQ, exp.NullSafeNEQ)):
         return "IS DISTINCT FROM"
@@ -292,7 +304,7 @@ _OPERATORS: dict[type[exp.Expr], str] = {
     exp.Mul: "multiply",
     exp.Div: "divide",
     exp.Mod: "modulo",
-    exp.DPipe: "concat",
+    exp.DPipe: "||",
     exp.EQ: "eq",
     exp.NEQ: "ne",
     exp.LT: "lt",

@@ -6,7 +6,7 @@ import re
 
 import pyarrow as pa
 
-from velostream.errors import BindError, unknown
+from velostream.errors import BindError, did_you_mean, unknown
 from velostream.sql.types import (
     BIGINT,
     BOOLEAN,
@@ -73,8 +73,8 @@ def parse_type(text: str) -> pa.DataType:
         return _decimal(match["first"], match["second"])
     name = _ALIASES.get(name, name)
     if name not in _NAMES:
-        message, hint = unknown("type", match["name"], [*_NAMES, "DECIMAL"])
-        raise BindError(message, hint=hint)
+        message, types = unknown("type", match["name"], [*_NAMES, "DECIMAL"])
+        raise BindError(message, hint=did_you_mean(name, [*_NAMES, *_ALIASES, *_DECIMALS]) or types)
     if match["arguments"] is not None:
         raise BindError(f"type {name} takes no arguments", hint=f"write {name}")
     return _NAMES[name]
