@@ -8,15 +8,8 @@ All functions take bytes that begin at a record's start, and only count records 
 """
 
 from libc.stdint cimport uint8_t
-from libc.string cimport memchr
 
 from cython_ext.cursor cimport Cursor, skip_space
-
-
-cdef inline const uint8_t* find(const uint8_t* at, const uint8_t* end, uint8_t byte) noexcept nogil:
-    """The first such byte, or `end`."""
-    cdef const uint8_t* found = <const uint8_t*>memchr(at, byte, end - at) if at < end else NULL
-    return end if found == NULL else found
 
 
 cdef inline const uint8_t* behind_last_newline(const uint8_t* at, const uint8_t* end) noexcept nogil:
@@ -24,17 +17,6 @@ cdef inline const uint8_t* behind_last_newline(const uint8_t* at, const uint8_t*
     while end > at and (end - 1)[0] != c'\n':
         end -= 1
     return end
-
-
-cdef inline const uint8_t* pass_quoted(const uint8_t* at, const uint8_t* end, uint8_t quote) noexcept nogil:
-    """The byte behind the closing quote of the field whose opening quote is before `at`; `end` without one."""
-    while True:
-        at = find(at, end, quote)
-        if at >= end - 1:
-            return end
-        if at[1] != quote:
-            return at + 1
-        at += 2
 
 
 def last_line(const uint8_t[::1] data):
@@ -107,25 +89,6 @@ def last_csv_record(const uint8_t[::1] data, uint8_t delimiter, int quote):
         else:
             behind = csv_end(start, end, delimiter, <uint8_t>quote)
     return behind - start
-
-
-cdef const uint8_t* csv_record(const uint8_t* at, const uint8_t* end, uint8_t delimiter, int quote) noexcept nogil:
-    """The byte behind the newline of the record at `at`, or NULL when it does not end."""
-    cdef const uint8_t* newline
-    cdef const uint8_t* opening
-    cdef const uint8_t* field = at
-    while True:
-        newline = find(field, end, c'\n')
-        opening = NULL
-        if quote >= 0:
-            opening = <const uint8_t*>memchr(field, quote, newline - field) if newline > field else NULL
-            while opening != NULL and opening > at and (opening - 1)[0] != delimiter:
-                opening = <const uint8_t*>memchr(opening + 1, quote, newline - opening - 1)
-        if opening == NULL:
-            return NULL if newline == end else newline + 1
-        field = pass_quoted(opening + 1, end, <uint8_t>quote)
-        if field == end:
-            return NULL
 
 
 def take_csv_records(const uint8_t[::1] data, Py_ssize_t records, uint8_t delimiter, int quote):

@@ -1,0 +1,20 @@
+from typing import Any
+
+import pyarrow as pa
+from typing_extensions import Buffer
+
+from cython_ext.batch_builder import BatchBuilder
+
+class CsvDecoder(BatchBuilder):
+    def __init__(
+        self,
+        types: list[pa.DataType],
+        places: list[int],
+        zoned: bool,
+        targets: list[int],
+        delimiter: int,
+        quote: int,
+        nulls: list[str],
+        max_record: int,
+    ) -> None: ...
+    def decode(self, data: Buffer, start: int, max_rows: int) -> tuple[Any, ...]: ...
