@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from velostream.kernels import ExtremeInt64, GroupTable, KeyEncoder, Keys, change_ops, select_rows
-from velostream.operators.accumulate import Accumulators
+from velostream.operators.accumulate import Accumulators, Results
 from velostream.operators.batch import INSERT, Batch, Failures
+from velostream.operators.expressions import Predicate
 from velostream.plan.nodes import AggregateNode
 from velostream.sql.types import BIGINT, TIMESTAMP
 from velostream.sql.windows import window_kinds
@@ -29,7 +29,8 @@ _REMEMBERED_FAILURES = 100
 class KeyedPart:
     """Rows for one lane: `rows` of `batch`, None all of them; `keys` and `times` are by row of the batch.
 
-    `times` are event times (microseconds UTC) of rows that have one, for queries without a window.
+    `times` are the rows' event times (microseconds UTC), for a query without a window whose input has them:
+    either all parts that one operator gets have them, or none.
     """
 
     batch: pa.RecordBatch
@@ -82,11 +83,7 @@ class Aggregate:
         self._table = GroupTable([node.input.field(name).type for name in node.keys])
         self._accumulators = Accumulators(node.aggregates, node.input)
         self._latest: ExtremeInt64 | None = None
-        self._having: Any = None
-        if node.having is not None:
-            from velostream.operators.expressions import Predicate
-
-            self._having = Predicate(node.having, node.schema)
+        self._having = None if node.having is None else Predicate(node.having, node.schema)
         self._changes = node.emit == "changes"
         updates = self._changes or node.late == "update"
         self._size = 0 if node.window is None else node.window.size_us
@@ -116,17 +113,7 @@ class Aggregate:
         """
         rows, windows = part.rows, None
         if self._node.window is not None:
-            rows = self._timed(part.batch.column(self._time), rows)
-            windows = self._window.starts(part.batch.column(self._time), self._size, rows)
-            first = int(windows.min()) if len(windows) else _MAX
-            expired = self._bound(self._drop_after)
-            if first <= expired:
-                open_rows = np.flatnonzero(windows > expired).astype(np.int32)
-                self.late_rows += len(windows) - len(open_rows)
-                windows = windows[open_rows]
-                rows = open_rows if rows is None else rows[open_rows]
-                first = int(windows.min()) if len(windows) else _MAX
-            self._first_window = min(self._first_window, first)
+            rows, windows = self._open_rows(part.batch.column(self._time), rows)
         slots = self._table.assign(part.keys, rows, windows)
         if not len(slots):
             return None
@@ -139,18 +126,32 @@ class Aggregate:
             self._times().update(slots, rows, pa.array(part.times))
         if self._changes:
             return self._send(self._table.touched(slots))
-        if windows is not None and int(windows.min()) <= self._bound(self._close_after):
+        closed = self._bound(self._close_after)
+        if windows is not None and self._first_window <= closed:
             touched = self._table.touched(slots)
-            return self._send(touched[self._table.windows[touched] <= self._bound(self._close_after)])
+            return self._send(touched[self._table.windows[touched] <= closed])
         return None
 
-    def _timed(self, times: pa.Array, rows: Int32s | None) -> Int32s | None:
-        """The selected rows that have a time; the others count in `failed_rows`."""
-        positions = select_rows(len(times), rows, times)
-        if positions is None:
-            return rows
-        self.failed_rows += (len(times) if rows is None else len(rows)) - len(positions)
-        return positions if rows is None else rows[positions]
+    def _open_rows(self, times: pa.Array, rows: Int32s | None) -> tuple[Int32s | None, Int64s]:
+        """Those of the selected rows whose window can still take them, and the start of each one's window."""
+        n = len(times) if rows is None else len(rows)
+        timed = select_rows(len(times), rows, times)
+        if timed is not None:
+            self.failed_rows += n - len(timed)
+            rows = timed if rows is None else rows[timed]
+        windows = self._window.starts(times, self._size, rows)
+        if not len(windows):
+            return rows, windows
+        first = int(windows.min())
+        dropped = self._bound(self._drop_after)
+        if first <= dropped:
+            kept = np.flatnonzero(windows > dropped).astype(np.int32)
+            self.late_rows += len(windows) - len(kept)
+            windows = windows[kept]
+            rows = kept if rows is None else rows[kept]
+            first = int(windows.min()) if len(windows) else _MAX
+        self._first_window = min(self._first_window, first)
+        return rows, windows
 
     def _process_by_record(self, part: KeyedPart, slots: Int32s, rows: Int32s | None) -> Batch | None:
         after = self._accumulators.trace(part.batch, slots, rows)
@@ -226,7 +227,9 @@ class Aggregate:
 
     # --- out ----------------------------------------------------------------------------------
 
-    def _send(self, slots: Int32s, after: Any = None, latest: ExtremeInt64 | None = None) -> Batch | None:
+    def _send(
+        self, slots: Int32s, after: Results | None = None, latest: ExtremeInt64 | None = None
+    ) -> Batch | None:
         """Rows of these slots as they are, or as traced states tell (one per entry of `slots`)."""
         n = len(slots)
         if not n:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from velostream import kernels
 from velostream.errors import BindError, unknown
 from velostream.registry import Registry
+from velostream.sql.typenames import type_name
 from velostream.sql.types import BIGINT, DOUBLE
 
 
@@ -55,7 +56,7 @@ class Count(AggregateFunction):
     """Number of rows, or of values that are not NULL; 0 when there is none."""
 
     def resolve(self, argument: pa.DataType | None) -> tuple[pa.DataType | None, pa.DataType]:
-        return (None if argument is None else _ordered("COUNT", argument)), BIGINT
+        return (None if argument is None else _any("COUNT", argument)), BIGINT
 
     def kernel(self, argument: pa.DataType | None) -> AggregateKernel:
         return AggregateKernel("count", kernels.Count, "count")
@@ -102,8 +103,8 @@ class Min(AggregateFunction):
     """Least of the values that are not NULL (VARCHAR by its bytes, NaN above all numbers)."""
 
     def resolve(self, argument: pa.DataType | None) -> tuple[pa.DataType | None, pa.DataType]:
-        ordered = _ordered("MIN", argument)
-        return ordered, ordered
+        type = _any("MIN", argument)
+        return type, type
 
     def kernel(self, argument: pa.DataType | None) -> AggregateKernel:
         return _extreme_kernel(argument, False)
@@ -114,8 +115,8 @@ class Max(AggregateFunction):
     """Greatest of the values that are not NULL (VARCHAR by its bytes, NaN above all numbers)."""
 
     def resolve(self, argument: pa.DataType | None) -> tuple[pa.DataType | None, pa.DataType]:
-        ordered = _ordered("MAX", argument)
-        return ordered, ordered
+        type = _any("MAX", argument)
+        return type, type
 
     def kernel(self, argument: pa.DataType | None) -> AggregateKernel:
         return _extreme_kernel(argument, True)
@@ -147,7 +148,8 @@ def aggregate_kernel(name: str, argument: pa.DataType | None) -> AggregateKernel
     return aggregates[name]().kernel(argument)
 
 
-def _argument(name: str, argument: pa.DataType | None) -> pa.DataType:
+def _any(name: str, argument: pa.DataType | None) -> pa.DataType:
+    """The type itself, BIGINT for a bare NULL; raises BindError when there is no argument."""
     if argument is None:
         raise BindError(f"{name}(*) has no meaning", hint=f"name a column: {name}(column)")
     return BIGINT if pa.types.is_null(argument) else argument
@@ -155,7 +157,7 @@ def _argument(name: str, argument: pa.DataType | None) -> pa.DataType:
 
 def _number(name: str, argument: pa.DataType | None) -> pa.DataType:
     """BIGINT for integers, else the type itself; raises BindError when it is not a number."""
-    argument = _argument(name, argument)
+    argument = _any(name, argument)
     if pa.types.is_integer(argument):
         return BIGINT
     if pa.types.is_float64(argument) or pa.types.is_decimal128(argument):
@@ -166,16 +168,7 @@ def _number(name: str, argument: pa.DataType | None) -> pa.DataType:
         hint = f"convert it: {name}(CAST(… AS DOUBLE))"
     else:
         hint = "it takes integers, DOUBLE and DECIMAL; MIN and MAX take any type"
-    raise BindError(f"{name} of '{_sql_name(argument)}' is not defined", hint=hint)
-
-
-def _ordered(name: str, argument: pa.DataType | None) -> pa.DataType:
-    return _argument(name, argument)
-
-
-def _sql_name(type: pa.DataType) -> str:
-    names = {"bool": "BOOLEAN", "string": "VARCHAR", "timestamp[us]": "TIMESTAMP", "date32[day]": "DATE"}
-    return names.get(str(type), str(type).upper())
+    raise BindError(f"{name} of '{type_name(argument)}' is not defined", hint=hint)
 
 
 def _sum_kernel(argument: pa.DataType | None, read: str) -> AggregateKernel:
