@@ -17,7 +17,7 @@ from velostream.config.processor_text import parse_processor
 from velostream.config.schema import EmitConfig, FailureConfig, JobConfig, ProcessorConfig, SourceConfig
 from velostream.connectors.base import sinks, sources
 from velostream.errors import ConfigError, unknown
-from velostream.runtime.job import Job
+from velostream.runtime.job import Job, JobState
 from velostream.runtime.report import Report
 
 RESULT = "result"
@@ -108,7 +108,31 @@ def run_query(
     failure: str = "log_and_continue",
 ) -> tuple[pa.Table, Report]:
     """As `query`, with the run's report."""
-    job = JobConfig(
+    job = query_job(
+        sql,
+        processor,
+        tables=tables,
+        block_size=block_size,
+        block_records=block_records,
+        changes=changes,
+        failure=failure,
+    )
+    report = job.run()
+    return query_result(job), report
+
+
+def query_job(
+    sql: str,
+    processor: str = "v2",
+    *,
+    tables: Mapping[str, Any],
+    block_size: str = "4MiB",
+    block_records: int = 0,
+    changes: str = "block",
+    failure: str = "log_and_continue",
+) -> Job:
+    """The job that answers a query, not started; `query_result` has its rows when it has ended."""
+    config = JobConfig(
         name="query",
         sql=sql,
         sources={name: _source_config(name, value) for name, value in tables.items()},
@@ -119,11 +143,14 @@ def run_query(
         failure=FailureConfig(strategy=failure),
         emit=EmitConfig(changes=changes),
     )
-    run = Job(job)
-    report = run.run()
-    if report.state != "completed":
-        raise run.failure()
-    return run.sink(RESULT).table(), report  # type: ignore[attr-defined]
+    return Job(config)
+
+
+def query_result(job: Job) -> pa.Table:
+    """The rows of an ended `query_job`. Raises VelostreamError when it did not complete."""
+    if job.state is not JobState.COMPLETED:
+        raise job.failure()
+    return job.sink(RESULT).table()  # type: ignore[attr-defined]
 
 
 def _source_config(name: str, value: Any) -> SourceConfig:

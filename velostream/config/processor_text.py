@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from velostream.errors import ConfigError
+
+_COUNT = re.compile("[0-9]{1,9}")
 
 
 def parse_processor(text: str) -> dict[str, Any]:
@@ -15,17 +18,16 @@ def parse_processor(text: str) -> dict[str, Any]:
     >>> parse_processor("v2:8:affinity")
     {'version': 'v2', 'partitions': 8, 'affinity': True}
     """
-    version, *parameters = text.strip().lower().split(":")
-    parameters = [parameter.strip() for parameter in parameters if parameter.strip()]
+    version, *parameters = [part.strip() for part in text.strip().lower().split(":")]
     if version not in ("v1", "v2") or (version == "v1" and parameters):
         raise ConfigError(f"Unknown processor config: '{text}'. Supported: 'v1', 'v2', 'v2:8', 'v2:affinity'")
     keys: dict[str, Any] = {"version": version}
-    for parameter in parameters:
+    for parameter in filter(None, parameters):
         if parameter == "affinity":
             keys["affinity"] = True
-        elif parameter.isdecimal() and int(parameter) > 0:
+        elif _COUNT.fullmatch(parameter) and int(parameter) > 0:
             keys["partitions"] = int(parameter)
-        elif parameter.isdecimal():
+        elif _COUNT.fullmatch(parameter):
             raise ConfigError(f"Invalid partition count: {int(parameter)}")
         else:
             raise ConfigError(f"Unknown V2 parameter: {parameter}")

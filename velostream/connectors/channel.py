@@ -14,7 +14,7 @@ from velostream.config.schema import SinkConfig, SourceConfig
 from velostream.connectors.base import Block, BlockReader, Limits, Sink, SinkWriter, Source, sinks, sources
 from velostream.errors import ConnectorError
 from velostream.formats.base import Decoder
-from velostream.operators.batch import DELETE, Batch
+from velostream.operators.batch import Batch
 from velostream.sql.types import Field, Schema
 
 # Bytes that may wait in a subscription; a publisher waits when there are more.
@@ -34,11 +34,11 @@ class Subscription:
         self._changed = threading.Condition()
 
     def put(self, batch: pa.RecordBatch) -> None:
-        """Add rows; waits while too many bytes are unread. A closed subscription takes and drops them."""
+        """Add rows; waits while too many bytes are unread. A closed or ended subscription drops them."""
         with self._changed:
-            while self._bytes > LIMIT_BYTES and not self._closed:
+            while self._bytes > LIMIT_BYTES and not (self._closed or self._ended):
                 self._changed.wait()
-            if not self._closed:
+            if not (self._closed or self._ended):
                 self._batches.append(batch)
                 self._bytes += batch.nbytes
                 self._changed.notify_all()
@@ -170,7 +170,7 @@ class ChannelReader(BlockReader):
 
 @sources.register("channel")
 class ChannelSource(Source):
-    """Rows that another job of this process, or a test, publishes. Subscribes when it is made."""
+    """Rows that another job of this process, or a test, publishes: those published after `subscribe`."""
 
     Config = ChannelSourceConfig
 
@@ -178,7 +178,21 @@ class ChannelSource(Source):
         super().__init__(name, config)
         channel: Channel = config.channel
         self._schema = Schema(tuple(Field(field.name, field.type) for field in channel.schema))
-        self._subscription = channel.subscribe()
+        self._channel = channel
+        self._subscription: Subscription | None = None
+
+    def subscribe(self) -> None:
+        """Keep what is published from now on; whoever calls this closes the source in the end.
+
+        Before it, checking a job leaves nothing behind that a publisher would wait for.
+        """
+        if self._subscription is None:
+            self._subscription = self._channel.subscribe()
+
+    def close(self) -> None:
+        """Read no more, so that no publisher waits; may be repeated."""
+        if self._subscription is not None:
+            self._subscription.close()
 
     @property
     def bounded(self) -> bool:
@@ -196,6 +210,8 @@ class ChannelSource(Source):
         return (self.name,)
 
     def reader(self, partition: int, limits: Limits, offset: int = 0) -> BlockReader:
+        self.subscribe()
+        assert self._subscription is not None
         return ChannelReader(self._subscription, limits)
 
     def decoder(self, partition: int, columns: Sequence[str]) -> Decoder | None:
@@ -203,21 +219,19 @@ class ChannelSource(Source):
 
 
 class ChannelWriter(SinkWriter):
+    """Publishes rows. Operations are not passed on: a stream that updates its rows cannot be subscribed to
+    (the job server sees to that)."""
+
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
     def write(self, payload: Batch, rows: int) -> None:
-        if payload.ops is not None and (payload.ops == DELETE).any():
-            raise ConnectorError(
-                f"stream '{self._channel.name}' has rows that are taken back, which another job cannot read",
-                hint="let its query EMIT FINAL",
-            )
         self._channel.publish(payload.data)
 
     def close(self, complete: bool) -> None:
-        self._channel.end(
-            None if complete else f"stream '{self._channel.name}' broke off: its job did not complete"
-        )
+        """End a complete stream. One that broke off is ended by the server, which knows why."""
+        if complete:
+            self._channel.end()
 
     @property
     def location(self) -> str:

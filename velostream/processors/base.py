@@ -6,12 +6,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from threading import Lock
+from threading import Condition
 from typing import ClassVar
 
 import pyarrow as pa
 
-from velostream.api import run_query
+from velostream.api import query_job, query_result
 from velostream.config.schema import JobConfig, SinkConfig, SourceConfig
 from velostream.errors import ConfigError
 from velostream.processors.config import JobProcessorConfig
@@ -33,7 +33,10 @@ class LifecycleState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProcessorMetrics:
-    """`throughput_rps` is records per second of work; `uptime_secs` since `start`."""
+    """What a processor has done, the work it does now included.
+
+    `throughput_rps` is input records per second of work, `uptime_secs` the time since `start`.
+    """
 
     version: str
     name: str
@@ -46,16 +49,21 @@ class ProcessorMetrics:
 
 
 class JobProcessor:
-    """Runs jobs on the lanes that its configuration says. One at a time; thread-safe.
+    """Runs jobs on the lanes that its configuration says, one at a time. All methods are thread-safe.
 
-    Life cycle: idle, `start` to running, `pause` and `resume`, `stop` to stopping and stopped. Work on an
-    idle processor starts it; a stopped one takes no more.
+    Life cycle: idle, running after `start` (work starts an idle one), paused and running again by `pause`
+    and `resume`, stopped for good by `stop`. A wrong transition is a ConfigError.
     """
 
     version: ClassVar[str]
     name: ClassVar[str]
 
     def __init__(self, config: JobProcessorConfig) -> None:
+        if config.version != self.version.lower():
+            raise ConfigError(
+                f"{self.name} runs '{self.version.lower()}', not '{config}'",
+                hint="make_processor(config) makes the processor that fits",
+            )
         self.config = config
         self._state = LifecycleState.IDLE
         self._job: Job | None = None
@@ -63,30 +71,31 @@ class JobProcessor:
         self._failed = 0
         self._seconds = 0.0
         self._started = 0.0
-        self._lock = Lock()
+        self._changed = Condition()
 
     @property
     def num_partitions(self) -> int:
+        """Lanes of a job."""
         return self.config.lanes
 
     @property
     def state(self) -> LifecycleState:
         return self._state
 
-    @property
-    def job(self) -> Job | None:
-        """The job that runs now, or ran last."""
-        return self._job
+    # --- work -----------------------------------------------------------------------------------
 
     def process_batch(
         self, records: pa.Table | pa.RecordBatch, query: str, stream: str = "records"
     ) -> pa.Table:
-        """The result of `query` over one batch, which it reads as `stream`: real operators, on this
+        """The result of `query` over one batch, which it reads as `stream`: the real operators, on this
         processor's lanes. Raises VelostreamError."""
-        self._begin()
-        result, report = run_query(query, str(self.config), tables={stream: records})
-        self._account(report)
-        return result
+        job = query_job(query, str(self.config), tables={stream: records})
+        self.run_job(job)
+        return query_result(job)
+
+    def process_job(self, source: SourceConfig, sink: SinkConfig, query: str, job_name: str) -> Report:
+        """Run a job of one source, which the query reads as `records`, and one sink, to its end."""
+        return self.process_multi_job({"records": source}, {"output": sink}, query, job_name)
 
     def process_multi_job(
         self,
@@ -96,96 +105,114 @@ class JobProcessor:
         job_name: str,
         *,
         base: JobConfig | None = None,
-        prepared: Prepared | None = None,
     ) -> Report:
-        """Run a job of several sources and sinks to its end. Raises VelostreamError for what is wrong in it.
+        """Run a job of several sources and sinks to its end; `base` has its other settings.
 
-        `base` has the job's other settings; `prepared` is given when it has been checked already.
+        Raises VelostreamError, before anything starts, for what is wrong in it; a job that fails while it
+        runs gives a report that says so.
         """
-        self._begin()
-        base = base or JobConfig()
-        config = replace(
-            base,
-            name=job_name,
-            sql=query,
-            sources=dict(sources),
-            sinks=dict(sinks),
-            processor=self.config.to_config(base.processor),
+        base = replace(
+            base or JobConfig(), name=job_name, sql=query, sources=dict(sources), sinks=dict(sinks)
         )
-        with self._lock:
-            job = self._job = Job(config, prepared=prepared)
-        job.start()
-        if self._state is LifecycleState.PAUSED:
-            job.pause()
-        elif self._state in (LifecycleState.STOPPING, LifecycleState.STOPPED):
-            job.stop("stopped")
-        job.wait()
-        report = job.report()
-        self._account(report)
+        return self.run_job(self.make_job(base))
+
+    def make_job(self, config: JobConfig, prepared: Prepared | None = None) -> Job:
+        """A job for `run_job`: `config` on this processor; `prepared` when it has been checked already."""
+        return Job(replace(config, processor=self.config.to_config(config.processor)), prepared=prepared)
+
+    def run_job(self, job: Job) -> Report:
+        """Run a job that was made for this processor to its end. Raises as `process_multi_job`."""
+        with self._changed:
+            if self._state is LifecycleState.IDLE:
+                self._begin()
+            if self._state is not LifecycleState.RUNNING:
+                raise self._refusal("take work")
+            if self._job is not None:
+                raise ConfigError(
+                    f"{self.name} runs job '{self._job.config.name}' now",
+                    hint="wait for its end, or make another processor",
+                )
+            self._job = job
+        report: Report | None = None
+        try:
+            report = job.run()
+        finally:
+            with self._changed:
+                self._job = None
+                if report is not None:
+                    self._records += report.records["in"]
+                    self._failed += report.records["failed"]
+                    self._seconds += report.seconds
+                self._changed.notify_all()
         return report
 
-    def process_job(self, source: SourceConfig, sink: SinkConfig, query: str, job_name: str) -> Report:
-        """Run a job of one source, read as `records`, and one sink."""
-        return self.process_multi_job({"records": source}, {"output": sink}, query, job_name)
+    # --- life cycle -----------------------------------------------------------------------------
 
     def start(self) -> None:
         """Get ready; nothing more happens until there is work."""
-        self._begin()
+        with self._changed:
+            if self._state is not LifecycleState.IDLE:
+                raise self._refusal("start")
+            self._begin()
 
     def pause(self) -> None:
         """Read no more until `resume`; what is in flight is finished."""
-        self._change(LifecycleState.RUNNING, LifecycleState.PAUSED)
-        if self._job is not None:
-            self._job.pause()
+        with self._changed:
+            if self._state is not LifecycleState.RUNNING:
+                raise self._refusal("pause")
+            self._state = LifecycleState.PAUSED
+            if self._job is not None:
+                self._job.pause()
 
     def resume(self) -> None:
-        self._change(LifecycleState.PAUSED, LifecycleState.RUNNING)
-        if self._job is not None:
-            self._job.resume()
+        """Read on."""
+        with self._changed:
+            if self._state is not LifecycleState.PAUSED:
+                raise self._refusal("resume")
+            self._state = LifecycleState.RUNNING
+            if self._job is not None:
+                self._job.resume()
 
     def stop(self) -> None:
-        """Finish the blocks begun, close sinks, take no more work. May be repeated."""
-        with self._lock:
-            if self._state is LifecycleState.STOPPED:
-                return
-            self._state = LifecycleState.STOPPING
-            job = self._job
-        if job is not None:
-            job.stop("stopped")
-            job.wait()
-        self._state = LifecycleState.STOPPED
+        """Finish the blocks begun, close sinks, take no more work; waits for that. May be repeated."""
+        with self._changed:
+            if self._state is not LifecycleState.STOPPED:
+                self._state = LifecycleState.STOPPING
+            if self._job is not None:
+                self._job.stop(f"{self.name} stops")
+            while self._job is not None:
+                self._changed.wait()
+            self._state = LifecycleState.STOPPED
 
     def metrics(self) -> ProcessorMetrics:
-        return ProcessorMetrics(
-            self.version,
-            self.name,
-            self.num_partitions,
-            self._state,
-            self._records,
-            self._failed,
-            self._records / self._seconds if self._seconds else 0.0,
-            time.monotonic() - self._started if self._started else 0.0,
-        )
+        with self._changed:
+            records, seconds = self._records, self._seconds
+            if self._job is not None and self._job.state.running:
+                progress = self._job.progress()
+                records, seconds = records + progress.records, seconds + progress.seconds
+            return ProcessorMetrics(
+                self.version,
+                self.name,
+                self.num_partitions,
+                self._state,
+                records,
+                self._failed,
+                records / seconds if seconds else 0.0,
+                time.monotonic() - self._started if self._started else 0.0,
+            )
 
     def _begin(self) -> None:
-        with self._lock:
-            if self._state in (LifecycleState.STOPPING, LifecycleState.STOPPED):
-                raise ConfigError(f"processor is {self._state}", hint="make a new one")
-            if self._state is LifecycleState.IDLE:
-                self._state = LifecycleState.RUNNING
-                self._started = time.monotonic()
+        self._state = LifecycleState.RUNNING
+        self._started = time.monotonic()
 
-    def _change(self, before: LifecycleState, after: LifecycleState) -> None:
-        with self._lock:
-            if self._state is not before:
-                raise ConfigError(f"processor is {self._state}, not {before}")
-            self._state = after
-
-    def _account(self, report: Report) -> None:
-        with self._lock:
-            self._records += report.records["in"]
-            self._failed += report.records["failed"]
-            self._seconds += report.seconds
+    def _refusal(self, what: str) -> ConfigError:
+        hints = {
+            LifecycleState.PAUSED: "resume it first",
+            LifecycleState.IDLE: "start it first",
+            LifecycleState.STOPPING: "make a new one",
+            LifecycleState.STOPPED: "make a new one",
+        }
+        return ConfigError(f"{self.name} cannot {what}: it is {self._state}", hint=hints.get(self._state))
 
 
 def make_processor(config: JobProcessorConfig) -> JobProcessor:

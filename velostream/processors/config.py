@@ -7,12 +7,16 @@ from typing import ClassVar
 
 from velostream.config.processor_text import parse_processor
 from velostream.config.schema import ProcessorConfig
+from velostream.errors import ConfigError, unknown
 from velostream.runtime.lane import usable_cpus
 
 
 @dataclass(frozen=True, slots=True)
 class JobProcessorConfig:
     """V1 (one lane) or V2 (many lanes, by default as many as usable CPUs). The default is V2.
+
+    Immutable, and equal by value. Raises ConfigError for what cannot be: another version, less than one
+    partition, V1 with partitions or affinity.
 
     >>> JobProcessorConfig.V2(8, True)
     JobProcessorConfig('v2:8:affinity')
@@ -25,6 +29,15 @@ class JobProcessorConfig:
     enable_core_affinity: bool = False
 
     V1: ClassVar[JobProcessorConfig]
+
+    def __post_init__(self) -> None:
+        if self.version not in ("v1", "v2"):
+            message, hint = unknown("processor version", self.version, ("v1", "v2"))
+            raise ConfigError(message, hint=hint)
+        if self.num_partitions is not None and self.num_partitions < 1:
+            raise ConfigError(f"Invalid partition count: {self.num_partitions}")
+        if self.version == "v1" and (self.num_partitions is not None or self.enable_core_affinity):
+            raise ConfigError("v1 has one lane and no affinity", hint="use v2")
 
     @classmethod
     def V2(cls, num_partitions: int | None = None, enable_core_affinity: bool = False) -> JobProcessorConfig:
@@ -39,11 +52,18 @@ class JobProcessorConfig:
 
     @classmethod
     def from_config(cls, config: ProcessorConfig) -> JobProcessorConfig:
-        """Of the configuration group `processor`."""
+        """What the configuration group `processor` says. Raises ConfigError for a version that is neither
+        and for v1 with more than one partition; affinity says nothing for v1, whose lane is not pinned."""
+        if config.version == "v1" and config.partitions in (None, 1):
+            return cls.V1
         return cls(config.version, config.partitions, config.affinity)
 
     def to_config(self, base: ProcessorConfig | None = None) -> ProcessorConfig:
-        """The configuration group with these values; what else it has is taken from `base`."""
+        """The configuration group with these values; what else it has is taken from `base`.
+
+        >>> JobProcessorConfig.V2(8).to_config(ProcessorConfig(block_size="1MiB")).block_size
+        '1MiB'
+        """
         return replace(
             base or ProcessorConfig(),
             version=self.version,
@@ -59,7 +79,11 @@ class JobProcessorConfig:
         return self.num_partitions or len(usable_cpus())
 
     def description(self) -> str:
-        """One line for a log."""
+        """One line for a log.
+
+        >>> JobProcessorConfig.parse("v2:8").description()
+        'V2 (Multi-partition: 8, 8x baseline expected)'
+        """
         if self.version == "v1":
             return "V1 (Single-threaded, single partition, 1x baseline)"
         count = str(self.num_partitions) if self.num_partitions is not None else "CPU count"

@@ -97,10 +97,11 @@ class Intake:
 
         Raises what the transport met while reading.
         """
-        if isinstance(content, ReadFailed):
-            raise content.error
         size = content.size if isinstance(content, Block) else 0
         await self._admission.enter(size)
+        if isinstance(content, ReadFailed):
+            # Only now: a job that was asked to stop does not fail by what it would have read next.
+            raise content.error
         partition = self.partitions[source, number]
         read = content.input_bytes if isinstance(content, Block) else 0
         ticket = Ticket(self._tickets, size, partial(self._left, acknowledge, read))

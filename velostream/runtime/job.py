@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from velostream.config.schema import JobConfig
 from velostream.config.units import parse_bytes, parse_duration_us
 from velostream.connectors.base import Limits, Sink
-from velostream.errors import InternalError, VelostreamError
+from velostream.errors import ConnectorError, InternalError, VelostreamError
 from velostream.runtime.admission import Admission
 from velostream.runtime.app import App, make_app
 from velostream.runtime.counters import Counters
@@ -41,6 +41,11 @@ class JobState(StrEnum):
     COMPLETED = "completed"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
+
+    @property
+    def running(self) -> bool:
+        """Begun and not ended, be it paused or stopping."""
+        return self in (JobState.RUNNING, JobState.PAUSED, JobState.STOPPING)
 
     @property
     def ended(self) -> bool:
@@ -74,7 +79,9 @@ class Job:
         self._on_progress = on_progress
         self._clock = clock
         self._ended = threading.Event()
-        self._stop: str | None = None
+        self._held = False
+        self._stop_reason: str | None = None
+        self._app_started = asyncio.Event()
         self._error: BaseException | None = None
         self._begun = 0.0
         self._seconds = 0.0
@@ -105,21 +112,28 @@ class Job:
         """Wait for the end; False when it did not come in time (seconds)."""
         return self._ended.wait(timeout)
 
-    def pause(self) -> None:
-        """Read nothing more until `resume`; what is in flight is finished."""
-        self._call(self._pause)
+    def pause(self) -> bool:
+        """Read nothing more until `resume`; what is in flight is finished. A job that has not started yet
+        starts paused. False when the job was paused, is stopping or has ended."""
+        return submit(self._pause()).result()
 
-    def resume(self) -> None:
-        self._call(self._resume)
+    def resume(self) -> bool:
+        """Read on. False when the job was not paused."""
+        return submit(self._resume()).result()
 
     def stop(self, reason: str = "stopped") -> None:
-        """Stop reading, finish the blocks begun, close the sinks: the job ends as interrupted."""
-        self._stop = self._stop or reason
+        """Stop reading, finish the blocks begun, close the sinks: the job ends as interrupted.
+
+        Does not wait, so a signal handler may call it; before `start` too: the job then ends at once.
+        """
+        if self._stop_reason is None:
+            self._stop_reason = reason
+            logger.info("job '%s' is asked to stop: %s", self.config.name, reason)
         self._call(self._interrupt)
 
-    def abort(self) -> None:
+    def abort(self, reason: str = "aborted") -> None:
         """End at once: blocks in flight are dropped, and bounded sinks leave no file."""
-        self._call(self._fail, InternalError("aborted"))
+        self._call(self._fail, ConnectorError(reason))
 
     def drain(self, records: int) -> None:
         """Wait until that many records in all have been read and nothing is in flight, or the job has ended.
@@ -166,7 +180,7 @@ class Job:
         partitions = {name: len(source.partitions()) for name, source in prepared.sources.items()}
         stages = Stages(prepared.plan, partitions, self._outlets, lanes, config.key_groups)
         self._dataflow = Dataflow(stages, config.key_groups)
-        pinned = config.affinity and len(cpus) > 0
+        pinned = config.affinity and config.version == "v2"
         self._lanes = [
             Lane(
                 f"{self.config.name}/lane/{number}",
@@ -199,7 +213,10 @@ class Job:
             for outlet in self._outlets.values():
                 await asyncio.to_thread(outlet.open, bounded, self._strategy)
         except VelostreamError as error:
-            await self._finish(error)
+            self._error = self._error or error
+        if self._error is not None:
+            self._app_started.set()
+            await self._finish(self._error)
             return
         self._intake = Intake(
             prepared.plan,
@@ -220,10 +237,21 @@ class Job:
             if not source.bounded
         }
         open_partitions = max(2, len(self._lanes))
-        inputs = Inputs(prepared.sources, self._limits, open_partitions, idle, self._clock)
+        inputs = Inputs(
+            prepared.sources, self._limits, open_partitions, idle, self._clock, self._strategy.call
+        )
         self._app = make_app(self.config.name, inputs, self._intake.submit, self._fail)
-        self.state = JobState.RUNNING
-        await self._app.start()
+        if self._held or self._stop_reason is not None:
+            self._admission.pause()
+        self.state = JobState.PAUSED if self._held else JobState.RUNNING
+        try:
+            await self._app.start()
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._app_started.set()
+        if self._stop_reason is not None:
+            self._interrupt()
 
     def _on_idle(self) -> None:
         """Nothing is in flight."""
@@ -246,15 +274,25 @@ class Job:
             self._idle_waiters.append(waiter)
             await waiter
 
-    def _pause(self) -> None:
-        if self.state is JobState.RUNNING:
-            self.state = JobState.PAUSED
-            self._admission.pause()
+    async def _pause(self) -> bool:
+        if self.state is JobState.STARTING and not self._held:
+            self._held = True
+            return True
+        if self.state is not JobState.RUNNING:
+            return False
+        self.state = JobState.PAUSED
+        self._admission.pause()
+        return True
 
-    def _resume(self) -> None:
-        if self.state is JobState.PAUSED:
-            self.state = JobState.RUNNING
-            self._admission.resume()
+    async def _resume(self) -> bool:
+        if self.state is JobState.STARTING and self._held:
+            self._held = False
+            return True
+        if self.state is not JobState.PAUSED:
+            return False
+        self.state = JobState.RUNNING
+        self._admission.resume()
+        return True
 
     def _interrupt(self) -> None:
         if self.state in (JobState.RUNNING, JobState.PAUSED):
@@ -270,6 +308,8 @@ class Job:
     def _fail(self, error: BaseException) -> None:
         if not self.state.ended and self._error is None:
             self._error = error
+            if self._intake is None:
+                return  # not started yet: `_start` sees the error
             self._admission.pause()
             self._strategy.stopping.set()
             self._spawn_finish(error)
@@ -280,6 +320,8 @@ class Job:
 
     async def _finish(self, error: BaseException | None) -> None:
         """Stop reading, join lanes, close sinks: in this order, whatever ended the job."""
+        # A Faust app cannot be stopped while it starts; a short job may be done by then.
+        await self._app_started.wait()
         interrupted = self.state is JobState.STOPPING
         state = JobState.FAILED if error else JobState.INTERRUPTED if interrupted else JobState.COMPLETED
         await asyncio.to_thread(self._close_lanes)
@@ -327,7 +369,10 @@ class Job:
     # --- at the end -----------------------------------------------------------------------------
 
     def report(self) -> Report:
-        """What happened; complete once the job has ended."""
+        """What happened; complete once the job has ended.
+
+        Of a running job the lanes own the state, so what is said of open windows and state is 0 until then.
+        """
         assert self._prepared is not None
         plan = self._prepared.plan
         queries: dict[str, Counters] = {}
@@ -336,7 +381,9 @@ class Job:
         for lane in self._lanes:
             for query, counters in list(lane.counters.items()):
                 queries[query].add(counters)
-        keyed = [stage for stages in self._dataflow.stages.keyed for stage in stages.values()]
+        keyed = []
+        if self.state.ended:
+            keyed = [stage for stages in self._dataflow.stages.keyed for stage in stages.values()]
         for keyed_stage in keyed:
             queries[keyed_stage.stage.query].groups_failed += keyed_stage.aggregate.failed_groups
         total = Counters()

@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from faust.serializers import codecs
@@ -69,7 +70,7 @@ class Inputs:
 
     `open_partitions` bounds how many partitions of one bounded source are read at the same time.
     `idle_timeouts_us` has the unbounded sources whose silent partitions are to be noticed; `clock` gives
-    microseconds.
+    microseconds. `call` makes an external call by the rules of the job's failure strategy.
     """
 
     sources: Mapping[str, Source]
@@ -77,6 +78,7 @@ class Inputs:
     open_partitions: int
     idle_timeouts_us: Mapping[str, int]
     clock: Callable[[], int]
+    call: Callable[[str, Callable[[], Any]], Any]
 
 
 class TableManager(FaustTableManager):  # type: ignore[misc]
@@ -189,12 +191,15 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
 
     def _read_now(self, tp: TP) -> Block | EndOfPartition | ReadFailed:
         try:
+            what = f"source '{tp.topic}'"
             reader = self._readers.get(tp)
             if reader is None:
                 self._numbers[tp] = 0
-                source = self._inputs.sources[tp.topic]
-                reader = self._readers[tp] = source.reader(tp.partition, self._inputs.limits)
-            block = reader.read()
+                open_reader = partial(
+                    self._inputs.sources[tp.topic].reader, tp.partition, self._inputs.limits
+                )
+                reader = self._readers[tp] = self._inputs.call(what, open_reader)
+            block: Block | None = self._inputs.call(what, reader.read)
             if block is not None:
                 return block
             reader.close()
@@ -230,7 +235,8 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
         await super().on_stop()
         for read in self._reads.values():
             read.cancel()
-        self._pool.shutdown(wait=True)
+        # A read may take its time; the loop is shared with other jobs.
+        await asyncio.to_thread(self._pool.shutdown)
         for reader in self._readers.values():
             reader.close()
 

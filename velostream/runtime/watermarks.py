@@ -36,6 +36,9 @@ class Watermarks:
             if before > self.current and not awake:
                 return False
         lowest = min((w for s, w in enumerate(self._by_sender) if s not in self._idle), default=START)
+        if lowest == END and any(self._by_sender[s] != END for s in self._idle):
+            # A silent sender may speak again: the input has not ended, whatever the others say.
+            return False
         if lowest <= self.current:
             return False
         self.current = lowest

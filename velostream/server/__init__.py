@@ -3,6 +3,7 @@
 Nothing of running one job is here. Read `stream_job_server.py` first.
 """
 
-from velostream.server.stream_job_server import JobStatus, JobSummary, StreamJobServer
+from velostream.server.deployed import JobStatus, JobSummary
+from velostream.server.stream_job_server import StreamJobServer
 
 __all__ = ["JobStatus", "JobSummary", "StreamJobServer"]

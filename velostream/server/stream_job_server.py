@@ -6,78 +6,41 @@ import copy
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from threading import RLock, Thread
+from dataclasses import asdict, replace
+from threading import Lock
 from typing import Any, Self
 
-from velostream.config.schema import JobConfig, SinkConfig, SourceConfig
-from velostream.connectors.base import Sink
-from velostream.connectors.channel import Channel, ChannelSink, ChannelSinkConfig, ChannelSourceConfig
-from velostream.errors import ConfigError, VelostreamError, unknown
+from velostream.config.fit import fit
+from velostream.config.schema import JobConfig, ObservabilityConfig, SinkConfig, SourceConfig
+from velostream.connectors.channel import ChannelSource, ChannelSourceConfig
+from velostream.errors import ConfigError, VelostreamError, raise_all, unknown
 from velostream.processors import JobProcessorConfig, make_processor
-from velostream.processors.base import JobProcessor
-from velostream.runtime.job import JobState
-from velostream.runtime.prepare import Prepared, prepare, read_script
+from velostream.runtime.prepare import prepare
 from velostream.runtime.report import Report
+from velostream.server.deployed import Deployed, JobStatus, JobSummary
+from velostream.server.streams import (
+    Stream,
+    producers_first,
+    publish,
+    streams_made,
+    streams_read,
+)
 
 logger = logging.getLogger("velostream.server")
 
 STOP_SECONDS = 10.0
 
 
-class JobStatus(StrEnum):
-    """`Completed` is a bounded job at the end of its input, `Stopped` one that was asked to stop."""
-
-    STARTING = "Starting"
-    RUNNING = "Running"
-    PAUSED = "Paused"
-    STOPPED = "Stopped"
-    COMPLETED = "Completed"
-    FAILED = "Failed"
-
-    @property
-    def ended(self) -> bool:
-        return self in (JobStatus.STOPPED, JobStatus.COMPLETED, JobStatus.FAILED)
-
-
-@dataclass(frozen=True, slots=True)
-class JobSummary:
-    """A job as `list_jobs` shows it. `created_at` is seconds since the epoch; `error` says why it failed."""
-
-    name: str
-    version: str
-    topic: str
-    status: JobStatus
-    created_at: float
-    stats: dict[str, Any]
-    error: str | None = None
-
-
-@dataclass
-class _Deployed:
-    """A job and the thread that waits for it. `bounded` when all of its input ends."""
-
-    name: str
-    version: str
-    topic: str
-    config: JobConfig
-    processor: JobProcessor
-    prepared: Prepared
-    channels: list[Channel]
-    created_at: float
-    thread: Thread | None = None
-    report: Report | None = None
-    error: str | None = None
-    status: JobStatus = JobStatus.STARTING
-    asked_to_stop: bool = field(default=False)
-
-
 class StreamJobServer:
-    """Runs up to `max_jobs` jobs, each on a processor of its own.
+    """Runs up to `max_jobs` jobs side by side, each on a processor of its own. All methods are thread-safe.
 
-    `brokers` and `base_group_id` are for jobs that read or write Kafka. Jobs that read a stream which an
-    earlier job of this server makes (by its CREATE name, or its topic) get that job's rows, from then on.
+    A job that reads a stream which a running job of this server makes (by its CREATE's name, or its topic)
+    gets that job's rows from then on; a slow reader slows the job that it reads. `brokers` and
+    `base_group_id` are what Kafka connectors of this server's jobs connect to and are known as.
+
+    >>> server = StreamJobServer.new("localhost:9092", "my-group", 100)
+    >>> server.processor_config()
+    JobProcessorConfig('v2')
     """
 
     def __init__(
@@ -89,14 +52,19 @@ class StreamJobServer:
         enable_monitoring: bool = False,
         observability: Mapping[str, Any] | None = None,
     ) -> None:
+        if max_jobs < 1:
+            raise ConfigError(f"max_jobs is {max_jobs}, expected at least 1")
         self.brokers = brokers
         self.base_group_id = base_group_id
         self.max_jobs = max_jobs
         self.enable_monitoring = enable_monitoring
-        self.observability = dict(observability or {})
+        self._observability = dict(observability or {})
+        _observed(JobConfig(), self._observability)
         self._processor_config = JobProcessorConfig()
-        self._jobs: dict[str, _Deployed] = {}
-        self._lock = RLock()
+        self._stopping: str | None = None
+        self._jobs: dict[str, Deployed] = {}
+        # One deployment at a time: what it has checked of the others holds until it is entered.
+        self._deploying = Lock()
 
     @classmethod
     def new(cls, brokers: str, base_group_id: str, max_jobs: int) -> Self:
@@ -107,7 +75,7 @@ class StreamJobServer:
     def new_with_monitoring(
         cls, brokers: str, base_group_id: str, max_jobs: int, enable_monitoring: bool
     ) -> Self:
-        """A server whose `get_performance_metrics` gives figures."""
+        """A server whose `get_performance_metrics` gives figures, when `enable_monitoring`."""
         return cls(brokers, base_group_id, max_jobs, enable_monitoring=enable_monitoring)
 
     @classmethod
@@ -124,20 +92,23 @@ class StreamJobServer:
         return self
 
     def processor_config(self) -> JobProcessorConfig:
-        """The processor for jobs that name none."""
+        """The processor of jobs that name none."""
         return self._processor_config
 
-    def __copy__(self) -> StreamJobServer:
+    def __copy__(self) -> Self:
         """A server of the same settings, without jobs."""
         made = type(self)(
             self.brokers,
             self.base_group_id,
             self.max_jobs,
             enable_monitoring=self.enable_monitoring,
-            observability=self.observability,
+            observability=self._observability,
         )
-        made._processor_config = copy.copy(self._processor_config)
+        made._processor_config = self._processor_config
         return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return copy.copy(self)
 
     # --- jobs -----------------------------------------------------------------------------------
 
@@ -159,85 +130,113 @@ class StreamJobServer:
         of that name. `config` has the job's other settings. Raises VelostreamError: no room, the name is
         taken by a job that has not ended, something empty, or whatever is wrong with the job.
         """
-        with self._lock:
-            deployed = self._admit(name, version, query, topic, sources, sinks, processor, config)
-            self._start(deployed)
+        base = config or JobConfig()
+        base = replace(
+            base,
+            sql=query,
+            sources=base.sources if sources is None else dict(sources),
+            sinks=base.sinks if sinks is None else dict(sinks),
+        )
+        with self._deploying:
+            if self._stopping is not None:
+                raise ConfigError(f"the server stops ({self._stopping}) and takes no more jobs")
+            deployed = self._admit(
+                name, version, topic, base, processor or self._processor_config, bool(base.sinks)
+            )
+            deployed.start()
 
     def stop_job(self, name: str) -> None:
         """Stop a job: blocks begun are finished, sinks closed. Waits for its end, 10 s at most."""
         self.stop_job_with_timeout(name, STOP_SECONDS)
 
     def stop_job_with_timeout(self, name: str, seconds: float) -> None:
-        """As `stop_job`; a job that takes longer than `seconds` is ended at once."""
-        deployed = self._job(name)
-        if deployed.status.ended:
-            return
-        deployed.asked_to_stop = True
-        job = deployed.processor.job
-        assert job is not None and deployed.thread is not None
-        job.stop("stopped")
-        deployed.thread.join(seconds)
-        if deployed.thread.is_alive():
-            job.abort()
-            deployed.thread.join()
+        """As `stop_job`; a job that takes longer than `seconds` is ended at once, and counts as failed.
+
+        Nothing happens to a job that has ended.
+        """
+        deployed = self._deployed(name)
+        deployed.job.stop("stopped")
+        deployed.finish(seconds)
 
     def pause_job(self, name: str) -> None:
-        """Let a running job read no more until `resume_job`."""
-        self._job(name).processor.pause()
+        """Let a running job read no more until `resume_job`; raises ConfigError when it does not run."""
+        deployed = self._deployed(name)
+        if deployed.status is not JobStatus.RUNNING:
+            raise ConfigError(f"Job '{name}' is {deployed.status}: only a running job can be paused")
+        deployed.processor.pause()
 
     def resume_job(self, name: str) -> None:
-        self._job(name).processor.resume()
+        """Let a paused job read on; raises ConfigError when it is not paused."""
+        deployed = self._deployed(name)
+        if deployed.status is not JobStatus.PAUSED:
+            raise ConfigError(f"Job '{name}' is {deployed.status}: only a paused job can be resumed")
+        deployed.processor.resume()
 
     def list_jobs(self) -> list[JobSummary]:
-        """All jobs in the order of their deployment, ended ones too."""
-        with self._lock:
-            return [self._summary(deployed) for deployed in self._jobs.values()]
+        """All jobs in the order of their deployment, ended ones too (until their name is used again)."""
+        return [deployed.summary() for deployed in list(self._jobs.values())]
 
     def get_job_status(self, name: str) -> JobSummary:
         """Raises ConfigError for a name that was never deployed."""
-        return self._summary(self._job(name))
+        return self._deployed(name).summary()
 
     def wait_job(self, name: str, timeout: float | None = None) -> Report | None:
         """The report of a job when it has ended; None when it did not end in time (seconds)."""
-        deployed = self._job(name)
-        assert deployed.thread is not None
-        deployed.thread.join(timeout)
+        deployed = self._deployed(name)
+        deployed.wait(timeout)
         return deployed.report
 
     def graceful_shutdown(self, seconds: float = STOP_SECONDS) -> None:
-        """Stop all jobs, those first that feed others."""
-        for summary in self.list_jobs():
-            self.stop_job_with_timeout(summary.name, seconds)
+        """Stop all jobs, and wait for them; what runs after `seconds` is ended at once."""
+        self.interrupt("shutdown")
+        deadline = time.monotonic() + seconds
+        errors: list[VelostreamError] = []
+        for deployed in list(self._jobs.values()):
+            try:
+                deployed.finish(max(0.0, deadline - time.monotonic()))
+            except VelostreamError as error:
+                errors.append(error)
+        raise_all(errors)
+
+    def interrupt(self, reason: str) -> None:
+        """Ask all jobs to stop and take no more; does not wait, so a signal handler may call it."""
+        self._stopping = reason
+        for deployed in list(self._jobs.values()):
+            deployed.job.stop(reason)
 
     def run_all(self, jobs: Sequence[tuple[str, JobConfig]]) -> list[Report]:
         """Run several jobs side by side until all have ended; the reports in the order given.
 
-        A job may read what another makes, whatever the order: readers start first, so no row is missed.
-        Raises Problems, before any starts, when one of them is wrong.
+        A job may read what another makes, whatever the order: all have subscribed before the first starts,
+        so no row is missed. Each runs on the processor of its own configuration; one without sinks, whose
+        streams no other reads, prints its rows. Raises VelostreamError, before any starts, when one is wrong.
         """
-        with self._lock:
-            admitted = [
-                self._admit(
-                    name, "1", config.sql, name, config.sources, config.sinks, _processor(config), config
-                )
-                for name, config in _producers_first(jobs)
-            ]
-            for deployed in reversed(admitted):
-                self._start(deployed)
-        for deployed in admitted:
-            assert deployed.thread is not None
-            deployed.thread.join()
-        return [self._report(name) for name, _ in jobs]
-
-    def interrupt(self, reason: str) -> None:
-        """Ask all jobs to stop; does not wait."""
-        for deployed in list(self._jobs.values()):
-            deployed.asked_to_stop = True
-            if deployed.processor.job is not None:
-                deployed.processor.job.stop(reason)
+        read = {name: streams_read(config) for name, config in jobs}
+        admitted: dict[str, Deployed] = {}
+        with self._deploying:
+            try:
+                for name, config in producers_first(jobs):
+                    made = streams_made(name, config)
+                    alone = not any(made & streams for other, streams in read.items() if other != name)
+                    processor = JobProcessorConfig.from_config(config.processor)
+                    admitted[name] = self._admit(
+                        name, "1", name, config, processor, keep_sinks=bool(config.sinks) or alone
+                    )
+            except VelostreamError:
+                for deployed in admitted.values():
+                    deployed.discard()
+                    del self._jobs[deployed.name]
+                raise
+            for deployed in admitted.values():
+                if self._stopping is not None:
+                    deployed.job.stop(self._stopping)
+                deployed.start()
+        for deployed in admitted.values():
+            deployed.wait()
+        return [report for name, _ in jobs if (report := admitted[name].report) is not None]
 
     def get_performance_metrics(self) -> dict[str, dict[str, Any]] | None:
-        """Figures by job; None without monitoring."""
+        """Figures by job (the keys of a Report); None without monitoring."""
         if not self.enable_monitoring:
             return None
         return {summary.name: summary.stats for summary in self.list_jobs()}
@@ -248,169 +247,93 @@ class StreamJobServer:
         self,
         name: str,
         version: str,
-        query: str,
         topic: str,
-        sources: Mapping[str, SourceConfig] | None,
-        sinks: Mapping[str, SinkConfig] | None,
-        processor: JobProcessorConfig | None,
-        config: JobConfig | None,
-    ) -> _Deployed:
-        running = sum(not deployed.status.ended for deployed in self._jobs.values())
-        if running >= self.max_jobs:
+        config: JobConfig,
+        processor: JobProcessorConfig,
+        keep_sinks: bool,
+    ) -> Deployed:
+        """Check a job and enter it, not started, its inputs subscribed to. `_deploying` is held."""
+        running = [deployed for deployed in self._jobs.values() if not deployed.status.ended]
+        if len(running) >= self.max_jobs:
             raise ConfigError(f"Maximum jobs limit reached ({self.max_jobs})", hint="stop a job first")
-        known = self._jobs.get(name)
-        if known is not None and not known.status.ended:
+        if any(deployed.name == name for deployed in running):
             raise ConfigError(f"Job '{name}' already exists", hint="stop it first, or use another name")
-        for what, text in (("job name", name), ("job version", version), ("query", query), ("topic", topic)):
+        texts = (("job name", name), ("job version", version), ("query", config.sql), ("topic", topic))
+        for what, text in texts:
             if not text.strip():
                 raise ConfigError(f"{what} cannot be empty")
-        chosen = processor or self._processor_config
-        base = config or JobConfig()
-        settings = replace(
-            base,
-            name=name,
-            sql=query,
-            sources={**self._streams(), **dict(sources or {})},
-            sinks=dict(sinks or {}),
-            processor=chosen.to_config(base.processor),
-            observability=replace(base.observability, **self.observability),
+        config = _observed(replace(config, name=name), self._observability)
+        config = replace(config, sources={**_inputs(config, running), **config.sources})
+        runner = make_processor(processor)
+        prepared = prepare(replace(config, processor=processor.to_config(config.processor)))
+        streams = publish(prepared, topic, keep_sinks)
+        _check_names(streams, running)
+        logger.info("Job '%s' using JobProcessor architecture: %s", name, processor.description())
+        inputs = [source for source in prepared.sources.values() if isinstance(source, ChannelSource)]
+        for source in inputs:
+            source.subscribe()
+        self._jobs.pop(name, None)
+        deployed = self._jobs[name] = Deployed(
+            name,
+            version,
+            topic,
+            runner,
+            runner.make_job(config, prepared),
+            inputs,
+            streams,
+            all(source.bounded for source in prepared.sources.values()),
+            time.time(),
         )
-        prepared = prepare(settings)
-        channels = _publish(prepared, topic, keep_console=bool(sinks))
-        logger.info("Job '%s' using JobProcessor architecture: %s", name, chosen.description())
-        deployed = _Deployed(
-            name, version, topic, settings, make_processor(chosen), prepared, channels, time.time()
-        )
-        self._jobs[name] = deployed
         return deployed
 
-    def _start(self, deployed: _Deployed) -> None:
-        thread = Thread(target=self._run, args=(deployed,), name=f"job/{deployed.name}", daemon=True)
-        deployed.thread = thread
-        thread.start()
+    def _deployed(self, name: str) -> Deployed:
+        deployed = self._jobs.get(name)
+        if deployed is None:
+            message, hint = unknown("job", name, list(self._jobs))
+            raise ConfigError(message, hint=hint)
+        return deployed
 
-    def _run(self, deployed: _Deployed) -> None:
-        config = deployed.config
-        try:
-            deployed.report = deployed.processor.process_multi_job(
-                config.sources,
-                config.sinks,
-                config.sql,
-                deployed.name,
-                base=config,
-                prepared=deployed.prepared,
-            )
-            deployed.error = deployed.report.error
-            deployed.status = {
-                JobState.COMPLETED: JobStatus.COMPLETED,
-                JobState.INTERRUPTED: JobStatus.STOPPED,
-            }.get(JobState(deployed.report.state), JobStatus.FAILED)
-        except VelostreamError as error:
-            deployed.error = error.render()
-            deployed.status = JobStatus.FAILED
-        finally:
-            if deployed.status is JobStatus.FAILED:
-                logger.error("Job '%s' failed: %s", deployed.name, deployed.error)
-            for channel in deployed.channels:
-                channel.end(
-                    None
-                    if deployed.status is JobStatus.COMPLETED
-                    else f"job '{deployed.name}' did not complete"
+
+def _inputs(config: JobConfig, running: Sequence[Deployed]) -> dict[str, SourceConfig]:
+    """The streams of running jobs that this job reads, as sources."""
+    read = streams_read(config)
+    inputs: dict[str, SourceConfig] = {}
+    for deployed in running:
+        for stream in deployed.streams:
+            for name in stream.names:
+                if name.lower() not in read:
+                    continue
+                if stream.updating:
+                    raise ConfigError(
+                        f"'{name}' of job '{deployed.name}' has rows that are updated later, which another "
+                        f"job cannot read",
+                        hint="let its query EMIT FINAL",
+                    )
+                inputs[name] = ChannelSourceConfig(channel=stream.channel, bounded=deployed.bounded)
+    return inputs
+
+
+def _check_names(streams: Sequence[Stream], running: Sequence[Deployed]) -> None:
+    """Raises ConfigError when a running job makes a stream of one of these names."""
+    taken = {
+        name.lower(): deployed.name
+        for deployed in running
+        for stream in deployed.streams
+        for name in stream.names
+    }
+    for stream in streams:
+        for name in stream.names:
+            if name.lower() in taken:
+                raise ConfigError(
+                    f"stream '{name}' is made by job '{taken[name.lower()]}' already",
+                    hint="choose another topic, or another name in CREATE",
                 )
 
-    def _streams(self) -> dict[str, SourceConfig]:
-        """What jobs of this server make, as sources; subscribed to when a query reads them."""
-        return {
-            channel.name: ChannelSourceConfig(channel=channel, bounded=_bounded(deployed.prepared))
-            for deployed in self._jobs.values()
-            if not deployed.status.ended
-            for channel in deployed.channels
-        }
 
-    def _job(self, name: str) -> _Deployed:
-        with self._lock:
-            if name not in self._jobs:
-                message, hint = unknown("job", name, self._jobs)
-                raise ConfigError(message, hint=hint)
-            return self._jobs[name]
-
-    def _summary(self, deployed: _Deployed) -> JobSummary:
-        status = deployed.status
-        job = deployed.processor.job
-        if not status.ended and job is not None:
-            status = {JobState.RUNNING: JobStatus.RUNNING, JobState.PAUSED: JobStatus.PAUSED}.get(
-                job.state, JobStatus.RUNNING if job.state is JobState.STOPPING else status
-            )
-        stats = deployed.report.to_dict() if deployed.report is not None else {}
-        if not stats and job is not None and status is not JobStatus.STARTING:
-            stats = job.report().to_dict()
-        return JobSummary(
-            deployed.name,
-            deployed.version,
-            deployed.topic,
-            status,
-            deployed.created_at,
-            stats,
-            deployed.error,
-        )
-
-    def _report(self, name: str) -> Report:
-        deployed = self._job(name)
-        if deployed.report is not None:
-            return deployed.report
-        return Report(name, state="failed", error=deployed.error, processor=str(deployed.processor.config))
-
-
-def _processor(config: JobConfig) -> JobProcessorConfig:
-    return JobProcessorConfig.from_config(config.processor)
-
-
-def _bounded(prepared: Prepared) -> bool:
-    return all(source.bounded for source in prepared.sources.values())
-
-
-def _publish(prepared: Prepared, topic: str, keep_console: bool) -> list[Channel]:
-    """Give every stream that the job makes a channel, the last one also under the name `topic`."""
-    streams = [stage.stream for stage in prepared.plan.stages if stage.stream is not None]
-    named = {stream: stream for stream in streams if stream != streams[-1] or stream == topic}
-    named[topic] = streams[-1]
-    named.setdefault(streams[-1], streams[-1])
-    sinks: dict[str, Sink] = dict(prepared.sinks) if keep_console else {}
-    taken = {name: stream for name, stream in prepared.plan.sinks.items() if name in sinks}
-    channels = []
-    for name, stream in named.items():
-        channel = Channel(name, prepared.plan.stage_of(stream).schema)
-        sink_name = f"stream {name}"
-        sinks[sink_name] = ChannelSink(sink_name, ChannelSinkConfig(channel=channel))
-        taken[sink_name] = stream
-        channels.append(channel)
-    prepared.sinks = sinks
-    prepared.plan = replace(prepared.plan, sinks=taken)
-    return channels
-
-
-def _producers_first(jobs: Sequence[tuple[str, JobConfig]]) -> list[tuple[str, JobConfig]]:
-    """The jobs so that each comes after those whose streams it reads. Raises ConfigError for a circle."""
-    makes: dict[str, str] = {}
-    reads: dict[str, set[str]] = {}
-    for name, config in jobs:
-        parsed = read_script(config)
-        for stream in (*parsed.outputs, name):
-            makes[stream.lower()] = name
-        own = {source.lower() for source in config.sources}
-        reads[name] = {ref.name.lower() for ref in parsed.inputs if ref.path is None} - own
-    ordered: dict[str, JobConfig] = {}
-    waiting = dict(jobs)
-    while waiting:
-        ready = [
-            name
-            for name in waiting
-            if not any(
-                makes.get(stream, name) in waiting and makes.get(stream) != name for stream in reads[name]
-            )
-        ]
-        if not ready:
-            raise ConfigError(f"jobs feed each other in a circle: {', '.join(waiting)}")
-        for name in ready:
-            ordered[name] = waiting.pop(name)
-    return list(ordered.items())
+def _observed(config: JobConfig, keys: Mapping[str, Any]) -> JobConfig:
+    """The configuration with these keys of its observability set. Raises ConfigError for a wrong one."""
+    errors: list[VelostreamError] = []
+    tree = {**asdict(config.observability), **keys}
+    made = fit(tree, ObservabilityConfig, ("observability",), errors)
+    raise_all(errors)
+    return replace(config, observability=made)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from velostream.config.processor_text import parse_processor
 from velostream.config.schema import EmitConfig, FailureConfig, JobConfig, ProcessorConfig
 from velostream.connectors.base import sinks
-from velostream.connectors.channel import Channel, ChannelSourceConfig
+from velostream.connectors.channel import Channel, ChannelSource, ChannelSourceConfig
 from velostream.errors import ConfigError, unknown
 from velostream.operators.batch import OPERATIONS, Batch
 from velostream.plan.nodes import AggregateNode, Plan, ProjectNode
@@ -122,6 +122,9 @@ class JobDriver:
         self._read: dict[str, int] = dict.fromkeys(streams, 0)
         self._job = _DriverJob(job, prepared=prepared, clock=lambda: self._now_us)
         self._used = set(prepared.sources)
+        for source in prepared.sources.values():
+            assert isinstance(source, ChannelSource)
+            source.subscribe()
         self._sent = 0
         self._job.start()
 
