@@ -18,7 +18,7 @@ from velostream.cli.command import commands
 from velostream.config.overrides import is_override
 from velostream.errors import ConfigError, VelostreamError, Where, raise_all, unknown
 
-_SQL = re.compile(r"\s*(select|with|create|from|--|/\*|\()", re.IGNORECASE)
+_SQL = re.compile(r"\s*(select\b|with\b|create\b|--\s|/\*)", re.IGNORECASE)
 _FLAGS = {
     "-m": "multirun",
     "--multirun": "multirun",
@@ -61,7 +61,7 @@ def parse_arguments(argv: Sequence[str]) -> Arguments:
                 errors.append(ConfigError("--config-dir needs a folder"))
             else:
                 parsed.config_dir = Path(folder if equals else rest.pop(0))
-        elif argument.startswith("-"):
+        elif argument.startswith("-") and not _SQL.match(argument):
             message, hint = unknown("flag", argument, [*_FLAGS, "--config-dir"])
             errors.append(ConfigError(message, hint=hint))
         elif is_override(argument):

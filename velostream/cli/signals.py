@@ -26,6 +26,7 @@ class Signals:
         self._stop = stop
         self._abort = abort
         self._before: dict[int, Any] = {}
+        self._timer: threading.Timer | None = None
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
@@ -38,6 +39,8 @@ class Signals:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _received(self, number: int, frame: FrameType | None) -> None:
         if self.name is None:
@@ -45,7 +48,8 @@ class Signals:
             self.code = 128 + number
             self._stop(self.name)
             return
-        timer = threading.Timer(ABORT_SECONDS, os._exit, [self.code])
-        timer.daemon = True
-        timer.start()
-        self._abort()
+        if self._timer is None:
+            self._timer = threading.Timer(ABORT_SECONDS, os._exit, [self.code])
+            self._timer.daemon = True
+            self._timer.start()
+            self._abort()

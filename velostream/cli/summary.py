@@ -24,11 +24,8 @@ def summary_lines(report: Report, folder: Path | None) -> Iterator[str]:
     yield from _labelled("records", ["   ".join(numbers)])
     yield from _labelled("rows out", [count(report.rows_out)])
     yield from _labelled("rate", [_rate(report)])
-    stages = [
-        f"{stage['name']} {seconds(stage['seconds'])} ({stage['share']:.0%})" for stage in report.stages
-    ]
-    yield from _labelled("stages", ["   ".join(stages)] if stages else [])
-    yield from _labelled("lanes", aligned([_lane(lane) for lane in report.lanes]) if report.lanes else [])
+    yield from _labelled("stages", aligned([_stage(stage) for stage in report.stages]))
+    yield from _labelled("lanes", aligned([_lane(lane) for lane in report.lanes]))
     if report.open_windows:
         yield from _labelled("open", [f"{count(report.open_windows)} windows, not emitted"])
     yield from _labelled("failures", report.failures)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import shlex
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from velostream.cli.execute import execute, results_on_stdout
 from velostream.cli.request import Request, unique_name
 from velostream.cli.screen import Screen
 from velostream.cli.sweep_table import Row, SweepTable
-from velostream.config.overrides import is_sweep
+from velostream.config.overrides import is_sweep, parse_override
 from velostream.config.paths import shown
 from velostream.errors import ConfigError, Problems, VelostreamError, Where, unknown
 
@@ -43,14 +44,17 @@ def sweep(request: Request) -> int:
     of_hydra = [text for text in overrides if text.startswith(("hydra.", "hydra/"))]
     swept = [text for text in overrides if text not in of_hydra and is_sweep(text)]
     fixed = [text for text in overrides if text not in of_hydra and text not in swept]
-    base = Request(replace(request.arguments, overrides=fixed))
-    composed = base.compose()
+    composed = Request(replace(request.arguments, overrides=fixed)).compose()
     screen = Screen(results_on_stdout(composed.job))
     folder = outputs_dir() / composed.job.name / f"multirun-{unique_name()}"
     sweeper_config = _sweeper_config(request, of_hydra, folder)
+    # A value given for a key that the sweeper varies by its own settings takes the place of those.
+    varied = [text for text in fixed if text.partition("=")[0] in (sweeper_config.hydra.sweeper.params or {})]
+    fixed = [text for text in fixed if text not in varied]
+    swept += varied
     folder.mkdir(parents=True)
     table = SweepTable(folder)
-    runs = Runs(base, table, screen)
+    runs = Runs(Request(replace(request.arguments, overrides=fixed)), table, screen)
     code = OK
     try:
         _run_sweeper(sweeper_config, runs, swept, request)
@@ -89,8 +93,8 @@ class Runs(Launcher):  # type: ignore[misc]
 
     def _run(self, overrides: list[str]) -> Row:
         number = len(self._table.rows) + 1
-        swept = dict(text.split("=", 1) for text in overrides)
-        words = shlex.join(overrides)
+        swept = {text.partition("=")[0]: _plain(text) for text in overrides}
+        words = shlex.join(f"{key}={value}" for key, value in swept.items())
         row = Row(number, swept, None)
         code = 0
         try:
@@ -105,6 +109,12 @@ class Runs(Launcher):  # type: ignore[misc]
         if code:
             raise Interrupted(code)
         return row
+
+
+def _plain(override: str) -> str:
+    """The value as a person would type it: sweepers escape it for Hydra's grammar."""
+    value = parse_override(override).value
+    return value if isinstance(value, str) else override.partition("=")[2]
 
 
 def _reason(error: VelostreamError) -> str:
@@ -132,10 +142,8 @@ def _sweeper_config(request: Request, of_hydra: Sequence[str], folder: Path) -> 
             message, hint = unknown("sweep", chosen, options)
             raise ConfigError(message, where=Where(key=f"override 'sweep={chosen}'"), hint=hint)
         if importlib.util.find_spec("optuna") is None:
-            raise ConfigError(
-                f"sweep={chosen} needs Optuna",
-                hint="pip install 'velostream[tune]'",
-            )
+            raise ConfigError(f"sweep={chosen} needs Optuna", hint="pip install 'velostream[tune]'")
+        _silence_optuna()
         arguments.insert(0, f"+sweep={chosen}")
     main, *others = request.composer.folders
     arguments += [f"hydra.searchpath=['{other}']" for other in others]
@@ -149,7 +157,9 @@ def _sweeper_config(request: Request, of_hydra: Sequence[str], folder: Path) -> 
 
 
 def _silence_optuna() -> None:
-    """Its news of each trial are the rows of the table."""
+    """Its news of each trial are the rows of the table; its use of old interfaces is not the user's."""
+    for module in ("optuna", "sqlalchemy", "hydra_plugins"):
+        warnings.filterwarnings("ignore", module=rf"{module}\.")
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

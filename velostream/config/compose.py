@@ -112,6 +112,10 @@ class _Composition:
         self.values: list[tuple[Keys, Any, Override]] = []
         self.job_file: Path | None = None
         self.given = given
+        # The kinds that defaults lists choose, by the place of the source or sink.
+        self.kinds: dict[Keys, str] = {}
+        # False once it is not known which sources and sinks the job has: nothing is said about theirs then.
+        self.job_known = True
 
     def sort(self, override: Override) -> None:
         """What the override is: the choice of a group, something of a source or sink, or a value."""
@@ -160,16 +164,22 @@ class _Composition:
             file = Path(f"{file}.yaml")
         if file.is_file():
             self.job_file = file
-        elif file.suffix in Path(value).suffixes:
-            self._error(override, f"there is no file '{value}'")
         else:
-            message, hint = unknown("job", value, options)
-            self._error(override, message, f"{hint} (or the path of a .yaml file)")
+            self.job_known = False
+            if file.suffix in Path(value).suffixes:
+                self._error(override, f"there is no file '{value}'")
+            else:
+                message, hint = unknown("job", value, options)
+                self._error(override, message, f"{hint} (or the path of a .yaml file)")
 
     def tree(self) -> Tree:
         """The composed job as plain data, overrides included. Problems are added to `errors`."""
         tree = self._composed()
         self._check_packages()
+        if not self.job_known:
+            tree = {key: value for key, value in tree.items() if key not in ("sources", "sinks", "sql")}
+            self.named.clear()
+            self.values = [entry for entry in self.values if entry[0][0] not in NAMED_GROUPS.values()]
         chosen = {plural: _pop_chosen(tree.get(plural)) for plural in NAMED_GROUPS.values()}
         for at, (group, override) in enumerate(self.named):
             self._apply_named(tree, group, override, chosen[NAMED_GROUPS[group]].get(f"{_CHOSEN}{at}"))
@@ -215,21 +225,24 @@ class _Composition:
             return None
         try:
             layer = Layer.read(self.job_file)
+            config = OmegaConf.create(layer.text)
+            if not isinstance(config, DictConfig):
+                raise ConfigError("a job is a mapping", where=Where(file=shown(self.job_file)))
         except ConfigError as error:
             self.errors.append(error)
-            return None
-        config = OmegaConf.create(layer.text)
-        if not isinstance(config, DictConfig):
-            self.errors.append(ConfigError("a job is a mapping", where=Where(file=shown(self.job_file))))
+            self.job_known = False
             return None
         if "name" not in config:
             config.name = self.job_file.stem
         return config
 
     def _trace(self, defaults: Sequence[Any]) -> None:
-        """Note the files that Hydra merges, in its order."""
+        """Note the files that Hydra merges, in its order, and the kinds of sources and sinks."""
         for default in defaults:
             path, package = default.config_path, split_key(default.package or "")
+            group, _, option = path.removeprefix("schema/").rpartition("/")
+            if group in NAMED_GROUPS and option in self.composer.kinds.of(group):
+                self.kinds[package] = option
             if path.startswith(("hydra/", "schema/")):
                 continue
             if path == f"job/{_GIVEN}":
@@ -244,15 +257,16 @@ class _Composition:
         tree: Tree = {}
         if not self.origins.layers:
             self.errors.append(_from_hydra(error, self._layers_of(error)))
+            self.job_known = False
             return tree
+        for package, kind in self.kinds.items():
+            _merge(tree, _nested(package, {"kind": kind}))
         for layer in self.origins.layers:
             content = OmegaConf.to_container(OmegaConf.create(layer.text))
             if not isinstance(content, dict):
                 continue
             content.pop("defaults", None)
-            for step in reversed(layer.package):
-                content = {step: content}
-            _merge(tree, cast(Tree, content))
+            _merge(tree, _nested(layer.package, content))
         if not misfits(copy.deepcopy(tree), self.composer.kinds):
             self.errors.append(_from_hydra(error, self.origins.layers))
         return tree
@@ -363,6 +377,12 @@ def _store_schemas(kinds: Kinds) -> None:
 def _pop_chosen(there: Any) -> dict[str, Tree]:
     names = [name for name in there or () if str(name).startswith(_CHOSEN)]
     return {name: there.pop(name) for name in names}
+
+
+def _nested(package: Keys, content: Any) -> Tree:
+    for step in reversed(package):
+        content = {step: content}
+    return cast(Tree, content)
 
 
 def _merge(into: Tree, more: Tree) -> None:
