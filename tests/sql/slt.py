@@ -41,7 +41,7 @@ _HEAD = re.compile(r"(query|error) (\w+): (.*)")
 _OPTIONS = re.compile(r"\[([^]]*)\]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Query:
     """`oracle` is SQL for DuckDB, `rows` the expected table; None both where the SQL itself serves."""
 

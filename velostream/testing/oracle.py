@@ -70,7 +70,8 @@ def answer(sql: str, tables: Mapping[str, pa.Table], types: Sequence[pa.DataType
     """DuckDB's rows for the last statement of `sql`, our dialect, over `tables`.
 
     Columns of numbers are cast to `types` when given: ArrowInvalid where that would lose anything, TypeError
-    for types of other kinds, and for a DOUBLE that is to be a DECIMAL. Without, sums of integers (HUGEINT) become BIGINT and the rest stays.
+    for types of other kinds, and for a DOUBLE that is to be a DECIMAL. Without `types`, sums of integers
+    (HUGEINT) become BIGINT and the rest stays.
     """
     return run([(part.name, part.sql) for part in translate(sql)], tables, types)
 
