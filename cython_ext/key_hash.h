@@ -78,6 +78,31 @@ static inline int key_same(const uint8_t *left, const uint8_t *right, int32_t le
     return a == c && b == d;
 }
 
+/* memcpy without a call for the short texts that most keys are made of. */
+static inline void key_copy(uint8_t *to, const uint8_t *from, int32_t length)
+{
+    if (length > 16) {
+        memcpy(to, from, (size_t)length);
+    } else if (length >= 8) {
+        uint64_t first, last;
+        memcpy(&first, from, 8);
+        memcpy(&last, from + length - 8, 8);
+        memcpy(to, &first, 8);
+        memcpy(to + length - 8, &last, 8);
+    } else if (length >= 4) {
+        uint32_t first, last;
+        memcpy(&first, from, 4);
+        memcpy(&last, from + length - 4, 4);
+        memcpy(to, &first, 4);
+        memcpy(to + length - 4, &last, 4);
+    } else if (length > 0) {
+        uint8_t first = from[0], middle = from[length >> 1], last = from[length - 1];
+        to[0] = first;
+        to[length >> 1] = middle;
+        to[length - 1] = last;
+    }
+}
+
 /* Where a key of a window goes in a table: the high bits depend on all bits of both. */
 static inline uint64_t key_spread(uint64_t hash, int64_t window)
 {

@@ -6,6 +6,7 @@ from libc.stdint cimport int32_t, uint8_t, uint64_t
 cdef extern from "key_hash.h" nogil:
     uint64_t key_hash(const uint8_t* at, int32_t length)
     uint64_t key_spread(uint64_t hash, long long window)
+    void key_copy(uint8_t* to, const uint8_t* source, int32_t length)
     bint key_same(const uint8_t* left, const uint8_t* right, int32_t length)
 
 

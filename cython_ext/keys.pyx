@@ -188,7 +188,7 @@ cdef class KeyEncoder:
         out = data
         scale = array.type.scale if kind == KEY_DECIMAL else 0
         with nogil:
-            _put_fixed(&column, kind, scale, &out[0], width)
+            _put_fixed(&column, kind, scale, &out[0], NULL, width)
         keys.rows.data = &out[0]
         keys.owners = (array, data)
         return 0
@@ -213,13 +213,13 @@ cdef class KeyEncoder:
             tails = bounds[:n] + np.int32(stride)
             cursors = tails
             cursor = &cursors[0]
-            data = np.empty(max(1, bounds[n]), dtype=np.uint8)
-            keys.owners = (arrays, data, bounds)
+            data = np.empty(bounds[n], dtype=np.uint8)
+            keys.owners = (data, bounds)
         else:
             if n * stride > _MAX_KEY_BYTES:
                 raise OverflowError("the keys of one batch exceed 2 GiB")
-            data = np.empty(max(1, n * stride), dtype=np.uint8)
-            keys.owners = (arrays, data)
+            data = np.empty(n * stride, dtype=np.uint8)
+            keys.owners = (data,)
         out = data
         with nogil:
             _clear_masks(&out[0], at, stride, self.layout.mask_bytes, n)
@@ -233,10 +233,8 @@ cdef class KeyEncoder:
                     _mark_nulls(&column, &out[0], at, stride, c)
                 if kind == KEY_TEXT:
                     _put_text(&column, &out[0], at, start, cursor)
-                elif at == NULL:
-                    _put_fixed(&column, kind, scale, &out[start], stride)
                 else:
-                    _scatter_fixed(&column, kind, scale, &out[start], at)
+                    _put_fixed(&column, kind, scale, &out[start], at, stride)
         keys.rows.data = &out[0]
         keys.rows.offsets = at
         keys.rows.stride = stride
@@ -245,24 +243,30 @@ cdef class KeyEncoder:
     cdef object _bounds(self, list arrays, Py_ssize_t n):
         """Where each row's key begins (int32, n + 1)."""
         cdef Column column
-        cdef int64_t[::1] lengths
+        cdef int32_t[::1] ends
         cdef Py_ssize_t c
         cdef Py_ssize_t i
-        sizes = np.full(n + 1, self.layout.fixed_bytes, dtype=np.int64)
-        lengths = sizes
-        sizes[0] = 0
+        cdef int64_t total = n * self.layout.fixed_bytes
+        cdef int32_t fixed = <int32_t>self.layout.fixed_bytes
+        cdef int32_t end = 0
+        bounds = np.zeros(n + 1, dtype=np.int32)
+        ends = bounds
         for c in range(self.layout.columns):
             if self.layout.kind(c) != KEY_TEXT:
                 continue
             open_column(arrays[c], &column)
+            total += column.offsets[n] - column.offsets[0]
+            if total > _MAX_KEY_BYTES:
+                raise OverflowError("the keys of one batch exceed 2 GiB")
             with nogil:
                 for i in range(n):
                     if is_valid(&column, i):
-                        lengths[i + 1] += column.offsets[i + 1] - column.offsets[i]
-        np.cumsum(sizes, out=sizes)
-        if sizes[n] > _MAX_KEY_BYTES:
-            raise OverflowError("the keys of one batch exceed 2 GiB")
-        return sizes.astype(np.int32)
+                        ends[i + 1] += column.offsets[i + 1] - column.offsets[i]
+        with nogil:
+            for i in range(n):
+                end += ends[i + 1] + fixed
+                ends[i + 1] = end
+        return bounds
 
 
 cdef int _hash_rows(Keys keys) except -1:
@@ -278,35 +282,30 @@ cdef int _hash_rows(Keys keys) except -1:
     return 0
 
 
-cdef inline void _put_value(const Column* column, KeyKind kind, int scale, Py_ssize_t i,
-                            uint8_t* out) noexcept nogil:
-    """The canonical bytes of the value at row i; zeros when it is NULL."""
-    cdef double number
-    if not is_valid(column, i):
-        memset(out, 0, 17 if kind == KEY_DECIMAL else 8)
-    elif kind == KEY_DECIMAL:
-        decimal_strip(column.values + i * 16, scale, out)
-    elif kind == KEY_DOUBLE:
-        number = (<const double*>column.values)[i] + 0.0  # -0.0 + 0.0 is 0.0
-        if number != number:
-            (<uint64_t*>&number)[0] = 0x7FF8000000000000
-        memcpy(out, &number, 8)
-    else:
-        memcpy(out, column.values + i * 8, 8)
-
-
-cdef void _put_fixed(const Column* column, KeyKind kind, int scale, uint8_t* out,
+cdef void _put_fixed(const Column* column, KeyKind kind, int scale, uint8_t* out, const int32_t* at,
                      Py_ssize_t stride) noexcept nogil:
+    """The canonical bytes of each value, zeros when it is NULL, to out + at[i], or to out + i * stride."""
     cdef Py_ssize_t i
+    cdef uint8_t* to
+    cdef int64_t whole
+    cdef double number
+    cdef Py_ssize_t width = _WIDTHS[<int>kind]
     for i in range(column.n):
-        _put_value(column, kind, scale, i, out + i * stride)
-
-
-cdef void _scatter_fixed(const Column* column, KeyKind kind, int scale, uint8_t* out,
-                         const int32_t* at) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(column.n):
-        _put_value(column, kind, scale, i, out + at[i])
+        to = out + (i * stride if at == NULL else at[i])
+        if not is_valid(column, i):
+            memset(to, 0, width)
+        elif kind == KEY_INT:
+            whole = (<const int64_t*>column.values)[i]
+            memcpy(to, &whole, 8)
+        elif kind == KEY_DOUBLE:
+            number = (<const double*>column.values)[i] + 0.0  # -0.0 + 0.0 is 0.0
+            if number != number:
+                whole = 0x7FF8000000000000
+                memcpy(to, &whole, 8)
+            else:
+                memcpy(to, &number, 8)
+        else:
+            decimal_strip(column.values + i * 16, scale, to)
 
 
 cdef void _put_text(const Column* column, uint8_t* out, const int32_t* at, Py_ssize_t start,
@@ -317,16 +316,17 @@ cdef void _put_text(const Column* column, uint8_t* out, const int32_t* at, Py_ss
     for i in range(column.n):
         length = column.offsets[i + 1] - column.offsets[i] if is_valid(column, i) else 0
         memcpy(out + at[i] + start, &length, 4)
-        if length:
-            memcpy(out + cursor[i], column.values + column.offsets[i], length)
-            cursor[i] += length
+        key_copy(out + cursor[i], column.values + column.offsets[i], length)
+        cursor[i] += length
 
 
 cdef void _clear_masks(uint8_t* out, const int32_t* at, Py_ssize_t stride, Py_ssize_t width,
                        Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
+    cdef Py_ssize_t k
     for i in range(n):
-        memset(out + (i * stride if at == NULL else at[i]), 0, width)
+        for k in range(width):
+            out[(i * stride if at == NULL else at[i]) + k] = 0
 
 
 cdef void _mark_nulls(const Column* column, uint8_t* out, const int32_t* at, Py_ssize_t stride,
