@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
@@ -6,6 +7,7 @@ import pyarrow as pa
 
 from cython_ext.keys import KeyLayout, Keys
 
+@final
 class GroupTable:
     @property
     def layout(self) -> KeyLayout: ...

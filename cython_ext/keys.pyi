@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ class KeyLayout:
     def has_text(self) -> bool: ...
     def __init__(self, types: Sequence[pa.DataType]) -> None: ...
 
+@final
 class Keys:
     @property
     def n(self) -> int: ...
@@ -26,6 +28,7 @@ class Keys:
     def hashes(self) -> npt.NDArray[np.uint64]: ...
     def partition(self, lanes: int, key_groups: int) -> list[npt.NDArray[np.int32] | None]: ...
 
+@final
 class KeyEncoder:
     @property
     def layout(self) -> KeyLayout: ...
