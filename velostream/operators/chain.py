@@ -37,14 +37,16 @@ class Chain:
 
     def __init__(self, nodes: Sequence[FilterNode | ProjectNode], schema: pa.Schema) -> None:
         self._steps: list[Predicate | Program] = []
-        for node in nodes:
+        self._used = _columns_used(nodes)
+        for node, used in zip(nodes, self._used, strict=True):
             if isinstance(node, FilterNode):
                 self._steps.append(Predicate(node.predicate, schema))
+                if used is not None:
+                    schema = pa.schema([schema.field(name) for name in used])
             else:
                 self._steps.append(Program([(item.name, item.expr) for item in node.items], schema))
                 schema = node.schema
         self.schema = schema
-        self._used = _columns_used(nodes)
 
     def run(self, batch: pa.RecordBatch) -> Chained:
         """Run all steps; failed rows and rows that a filter drops are left out."""

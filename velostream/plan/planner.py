@@ -161,7 +161,9 @@ class _Builder:
             window = WindowSpec(aggregate.window.kind, inputs.add("_time", time), aggregate.window.size_us)
         if not inputs.items:
             # A batch knows its number of rows by its columns, so COUNT(*) alone takes one along.
-            field = aggregate.input.schema.field(0)
+            # It is one that is read anyway, the first of the condition, where there is one.
+            read = where.columns() if where is not None else ()
+            field = aggregate.input.schema.field(read[0] if read else 0)
             inputs.add("_row", ColumnRef(name=field.name, type=field.type))
         nodes: list[Node] = []
         if where is not None:
