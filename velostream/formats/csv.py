@@ -108,7 +108,7 @@ class Csv(Format):
         columns = ColumnTypes()
         for name, values in zip(text.names, rows.columns, strict=True):
             columns.add(name, None)
-            for value in values.to_pylist():
+            for value in values.unique().to_pylist():
                 columns.add(name, None if value is None else type_of_text(value))
                 if columns.settled(name):
                     break
