@@ -279,6 +279,11 @@ class ExpressionParser(TokenReader):
             self._advance()
             return [self.expression(exp.Star(), self._prev)]
         first = self._curr
+        if name.upper() == "TRIM" and any(map(self.at, ("BOTH", "LEADING", "TRAILING"))):
+            if self._next.token_type not in (TokenType.COMMA, TokenType.R_PAREN):
+                self.unsupported(
+                    f"TRIM({first.text} …)", self.span_from(first, first), "use TRIM, LTRIM or RTRIM"
+                )
         distinct = self.take("DISTINCT")
         if not distinct:
             self.take("ALL")

@@ -6,11 +6,13 @@ import re
 from collections.abc import Sequence
 from typing import NoReturn
 
+import sqlglot.parser
 from sqlglot.errors import TokenError
 from sqlglot.tokenizer_core import Token, TokenType
 
 from velostream.errors import (
     BindError,
+    ConfigError,
     ParseError,
     SqlError,
     UnsupportedError,
@@ -40,11 +42,13 @@ _COLUMN_CONSTRAINTS = frozenset("NOT NULL PRIMARY DEFAULT UNIQUE CHECK REFERENCE
 def parse(text: str, file: str | None = None) -> ParsedScript:
     """The statements of a script, separated by `;`.
 
-    Raises ParseError or UnsupportedError, Problems when there are several; `file` is for their places.
+    Raises ParseError, UnsupportedError, or BindError where names of streams clash; Problems when there are
+    several. `file` is for their places.
 
     >>> parse("SELECT a FROM 'trades.csv'").inputs[0].path
     'trades.csv'
     """
+    _require_pure_sqlglot()
     errors: list[SqlError] = []
     script = _Script()
     for tokens in _split(_tokenize(text, file)):
@@ -60,6 +64,14 @@ def parse(text: str, file: str | None = None) -> ParsedScript:
     if not script.statements and not script.declared:
         raise ParseError("the query is empty", where=Where.in_text(text, 0, 1, file), hint="write a SELECT")
     return ParsedScript(text, file, tuple(script.statements), tuple(script.inputs.values()), script.declared)
+
+
+def _require_pure_sqlglot() -> None:
+    # mypyc refuses to make objects of a class of ours that extends a compiled one, and sqlglot takes the
+    # compiled modules by itself when another package has brought them.
+    if not (sqlglot.parser.__file__ or "").endswith(".py"):
+        message = "sqlglot's compiled modules are installed, and no dialect can extend them"
+        raise ConfigError(message, hint="run 'pip uninstall sqlglotc'; sqlglot itself stays")
 
 
 def _tokenize(text: str, file: str | None) -> list[Token]:

@@ -13,8 +13,8 @@ from velostream.sql.parser import parse
 WORDS = (
     "SELECT FROM WHERE GROUP BY HAVING WINDOW TUMBLING TUMBLE EMIT CHANGES FINAL WITH CREATE STREAM TABLE AS "
     "AND OR NOT IN IS NULL TRUE BETWEEN LIKE ESCAPE CASE WHEN THEN ELSE END CAST TRY_CAST EXTRACT YEAR "
-    "INTERVAL MINUTE DISTINCT FILTER COUNT SUM upper trades price volume symbol ts day open t DESCRIPTOR DATE "
-    "TIMESTAMP DECIMAL INT OVER ORDER LIMIT JOIN UNION LEFT AT TIME ZONE _window_start _k0"
+    "INTERVAL MINUTE DISTINCT FILTER COUNT SUM upper trades price volume symbol ts day open t DESCRIPTOR "
+    "DATE TIMESTAMP DECIMAL INT OVER ORDER LIMIT JOIN UNION LEFT AT TIME ZONE _window_start _k0"
 ).split()
 MARKS = "( ) , . * + - / % = == <> != < >= || :: ; [ ] { } ? $ @ # ! ` ~ ^ & | : \\ ' \" -- /* */ ->".split()
 VALUES = ["1", "5m", "1.5", ".5", "1e3", "1e", "0x1", "''", "'a'", "'2020-01-01'", '"price"', '""']

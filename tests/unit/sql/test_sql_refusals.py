@@ -178,6 +178,11 @@ UNSUPPORTED = [
     ("SELECT SUM(a) [WITHIN] GROUP (ORDER BY b) FROM trades", "WITHIN GROUP is not supported", None),
     ("SELECT MIN(a) [IGNORE] NULLS FROM trades", "IGNORE NULLS is not supported", None),
     ("SELECT MIN(a [ORDER] BY b) FROM trades", "ORDER BY is not supported", None),
+    (
+        "SELECT TRIM([BOTH] 'x' FROM symbol) FROM trades",
+        "TRIM(BOTH …) is not supported",
+        "use TRIM, LTRIM or RTRIM",
+    ),
     ("SELECT a[[]1] FROM trades", "the subscript is not supported", None),
     ("SELECT a [->] 'b' FROM trades", "the lambda is not supported", None),
     ("SELECT f(a [=>] 1) FROM trades", "the named argument is not supported", None),

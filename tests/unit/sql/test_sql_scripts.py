@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
+import sqlglot.parser
 
 from velostream.errors import BindError, ConfigError, Problems
 from velostream.sql.clauses import stream_name
@@ -142,3 +143,13 @@ def test_time_zone_that_is_no_name(timezone: str) -> None:
 def test_schema_needs_a_column() -> None:
     with pytest.raises(ConfigError, match="a schema needs a column"):
         schema_of({}, {})
+
+
+def test_compiled_sqlglot_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        sqlglot.parser, "__file__", "/site-packages/sqlglot/parser.cpython-311-x86_64-linux-gnu.so"
+    )
+    with pytest.raises(ConfigError) as caught:
+        parse("SELECT a FROM t")
+    assert caught.value.message == "sqlglot's compiled modules are installed, and no dialect can extend them"
+    assert caught.value.hint == "run 'pip uninstall sqlglotc'; sqlglot itself stays"
