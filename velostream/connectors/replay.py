@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -21,7 +21,7 @@ class ReplaySourceConfig(SourceConfig):
     kind: str = "replay"
     original: Any = None
     # Partition and bytes of each record, in order.
-    records: list[tuple[str, bytes]] = field(default_factory=list)
+    records: Any = ()
 
 
 class ReplayReader(BlockReader):
@@ -90,5 +90,3 @@ def _blocks(records: Iterable[bytes], limits: Limits) -> Iterator[Block]:
         size += len(taken[-1])
     if taken:
         yield BytesBlock(b"".join(taken), offset, offset + size)
-
-
