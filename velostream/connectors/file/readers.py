@@ -172,7 +172,11 @@ class StreamReader(BlockReader):
         self._rest = memoryview(b"")
         self._oversized: tuple[int, bytes] | None = None
         self._ended = False
-        stream.skip(offset)
+        try:
+            stream.skip(offset)
+        except ConnectorError:
+            stream.close()
+            raise
 
     def read(self) -> Block | None:
         starved = False

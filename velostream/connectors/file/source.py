@@ -122,14 +122,15 @@ class FileSource(Source):
     @cached_property
     def schema(self) -> Schema:
         config = self.config
+        # Also when the schema is declared: a missing file or an unknown format is an error here.
+        parts, form = self._parts, self._format
         if config.schema:
-            self._parts  # noqa: B018  (a missing file is an error here, as when it is inferred)
             return schema_of(config.schema, config.timestamp_formats, config.timezone)
-        for part in self._parts:
+        for part in parts:
             sample, complete = self._head(part)
             if sample:
                 try:
-                    return self._as_configured(self._format.infer(sample, complete))
+                    return self._as_configured(form.infer(sample, complete))
                 except FormatError as exc:
                     raise FormatError(f"'{part.name}': {exc.message}", hint=exc.hint) from exc
         raise ConnectorError(

@@ -17,6 +17,9 @@ import pyarrow as pa
 from velostream.connectors.file.parts import Identity, Part, cannot
 from velostream.errors import ConnectorError
 
+# RuntimeError: an encrypted member; NotImplementedError, a kind of it: a compression that zipfile lacks.
+ERRORS = (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
 
 class ByteStream(ABC):
     """A part's bytes in order. Owned by one reader.
@@ -34,7 +37,7 @@ class ByteStream(ABC):
         while done < len(view):
             try:
                 count = self._readinto(view[done:])
-            except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as exc:
+            except ERRORS as exc:
                 raise self._failed(exc) from exc
             if count == 0:
                 break
@@ -140,8 +143,12 @@ class MemberStream(ByteStream):
         assert part.member is not None
         try:
             self._archive = zipfile.ZipFile(part.path)
+        except ERRORS as exc:
+            raise self._failed(exc) from exc
+        try:
             self._file: Any = self._archive.open(part.member)
-        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, KeyError) as exc:
+        except ERRORS as exc:
+            self._archive.close()
             raise self._failed(exc) from exc
 
     def _readinto(self, view: memoryview) -> int:
