@@ -6,7 +6,6 @@ import zlib
 from dataclasses import dataclass
 
 PROCESSORS = ("v1", "v2:1", "v2:2", "v2:4", "v2:8")
-SMALL_TABLE_ROWS = 3_000
 
 
 @dataclass(frozen=True)
@@ -21,10 +20,10 @@ class Mode:
         return f"{self.processor}-{self.block_records or 'MiB'}"
 
     def blocks_for(self, rows: int) -> int:
-        """Records of a block for a table of that size: a large one in blocks of one would take minutes."""
-        if rows <= SMALL_TABLE_ROWS or not self.block_records:
+        """Records of a block for a table of that size: a block costs a millisecond, so large tables have few."""
+        if rows <= 700:
             return self.block_records
-        return self.block_records * 997 if rows < 50_000 else self.block_records * 9_973
+        return self.block_records * (29 if rows <= 30_000 else 9_973)
 
 
 MODES = tuple(Mode(processor, records) for records in (1, 7, 0) for processor in PROCESSORS)

@@ -24,7 +24,7 @@ RECORDS = [record for file in FILES for record in read(file)]
 
 def tables_of(sql: str) -> dict[str, pa.Table]:
     """The tables that a script may read: those whose names stand in it."""
-    words = set(re.findall(r"\w+", sql))
+    words = set(re.findall(r"\w+", sql.lower()))
     return {name: data.table(name) for name in data.BUILDERS if name in words}
 
 

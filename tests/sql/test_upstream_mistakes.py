@@ -116,7 +116,7 @@ def test_sum_and_average_of_money_are_decimals_to_the_last_digit(mode: tuple[str
         "SELECT SUM(p) AS s, AVG(p) AS m FROM t", processor, block_records=records, t=table
     )
     assert got.schema.types == [pa.decimal128(38, 2), pa.decimal128(38, 6)]
-    assert ordered(got) == [(Decimal("10000000000000.99"), Decimal("909090909091.000000"))]
+    assert ordered(got) == [(Decimal("10000000000000.99"), Decimal("909090909090.999091"))]
 
 
 def test_sum_that_leaves_bigint_and_comes_back_is_exact_in_any_order(mode: tuple[str, int]) -> None:

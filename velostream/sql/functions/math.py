@@ -81,8 +81,11 @@ def ceil(call: Invocation, number: Value) -> Value:
 def _to_whole(call: Invocation, number: Value, whole: Callable[[Value], Value]) -> Value:
     if call.result_type == BIGINT:
         return number
-    result = whole(number)
-    return result if call.result_type == DOUBLE else pc.cast(result, call.result_type)
+    if call.result_type == DOUBLE:
+        return whole(number)
+    # Where the next whole number needs a digit more than the type has, as for 9.99, Arrow gives 0.
+    wider = pa.decimal256(number.type.precision + 1, number.type.scale)
+    return pc.cast(whole(pc.cast(number, wider)), call.result_type)
 
 
 @function("sqrt", rule=signatures("DOUBLE -> DOUBLE"), nulls=PROPAGATE, example=((2.25,), 1.5))
