@@ -191,6 +191,8 @@ cdef inline int read_string(Cursor* cursor, uint8_t** out, bint copy, bint* esca
                 return reason
             continue
         if byte < 0x20:
+            if byte == c'\r' and cursor.end - cursor.at > 1:
+                byte = cursor.at[1]
             return INCOMPLETE if byte == c'\n' else CONTROL
         length = utf8_length(cursor.at, cursor.end)
         if length == 0:
@@ -401,7 +403,7 @@ cdef class JsonDecoder(BatchBuilder):
                 reason = commit(table, start, stop)
             else:
                 reason = add_failure(
-                    table, start, stop, reason, -1, cursor.at - block, (min(cursor.at + 1, stop) - block)
+                    table, start, stop, reason, -1, min(cursor.at, stop) - block, stop - block
                 )
             if reason == NO_MEMORY:
                 return reason

@@ -3,6 +3,7 @@
 from cython_ext import arithmetic as arithmetic
 from cython_ext import casts as casts
 from cython_ext import like as like
+from cython_ext import scan as scan
 from cython_ext import text as text
 from cython_ext.aggregate_state import Count as Count
 from cython_ext.aggregate_state import ExtremeDecimal as ExtremeDecimal

@@ -102,7 +102,7 @@ class Csv(Format):
                 )
             names = tuple(f"column{number}" for number in range(len(first)))
         # A column without a name cannot be asked for.
-        text = Schema(tuple(Field(name, VARCHAR) for name in names if name))
+        text = Schema(tuple(Field(name, VARCHAR) for name in dict.fromkeys(names) if name))
         layout = Layout(layout.header_bytes, names)
         rows = self.decoder(text, text.names, layout).decode(body, 0, len(body) + 1).batch
         columns = ColumnTypes()
@@ -151,6 +151,8 @@ class Csv(Format):
                 delimiter=self.options.delimiter,
                 quotechar=self.options.quote or None,
                 quoting=csv.QUOTE_MINIMAL if self.options.quote else csv.QUOTE_NONE,
+                # A quote that does not close is an error.
+                strict=True,
             )
             return next((fields for fields in reader if fields), None)
         except (UnicodeDecodeError, csv.Error) as exc:
