@@ -4,7 +4,7 @@ Positions count characters (code points) from 1. Results are NULL where an argum
 pyarrow string arrays (or scalars) and int64 arrays (or scalars), of the same number of rows.
 """
 
-from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t
 from libc.string cimport memchr, memcpy
 
 from cython_ext.operands cimport (
@@ -23,10 +23,6 @@ import numpy as np
 import pyarrow as pa
 
 
-# More characters than any text has.
-cdef int64_t FAR = 1099511627776
-
-
 cdef enum Part:
     SUBSTRING
     LEFT
@@ -35,6 +31,14 @@ cdef enum Part:
 
 cdef inline int64_t clamp(int64_t value, int64_t low, int64_t high) noexcept nogil:
     return low if value < low else high if value > high else value
+
+
+cdef inline int64_t saturating_sum(int64_t a, int64_t b) noexcept nogil:
+    if a > 0 and b > INT64_MAX - a:
+        return INT64_MAX
+    if a < 0 and b < INT64_MIN - a:
+        return INT64_MIN
+    return a + b
 
 
 cdef Py_ssize_t count_characters(Text text) noexcept nogil:
@@ -69,19 +73,16 @@ cdef Text part_of(Part kind, Text text, int64_t first, int64_t count) noexcept n
     cdef int64_t length = count_characters(text)
     cdef int64_t begin
     cdef int64_t end
-    # Beyond these bounds nothing changes, and no sum of them overflows.
-    first = clamp(first, -length - FAR, length + 2)
-    count = clamp(count, -2 * FAR, 2 * FAR)
     if kind == LEFT:
         begin = 0
         end = first if first >= 0 else length + first
     elif kind == RIGHT:
-        begin = length - first if first >= 0 else -first
+        begin = length - first if first >= 0 else length if first < -length else -first
         end = length
     else:
         # A negative position counts from the end; a negative count takes what stands before the position.
         begin = first - 1 if first >= 0 else length + first
-        end = begin + count
+        end = saturating_sum(begin, count)
         if count < 0:
             begin, end = end, begin
     begin = clamp(begin, 0, length)

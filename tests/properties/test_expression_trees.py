@@ -1,7 +1,7 @@
 """Random typed expressions over random rows give what DuckDB gives, value for value.
 
 Each tree is built twice, as a bound expression and as DuckDB's SQL. Where the two mean different things on
-purpose, the SQL says what ours means: integers are BIGINT in arithmetic, division by zero is NULL, the remainder
+purpose, the SQL says what ours means: integers are BIGINT in arithmetic, division by zero is NULL, the rest
 of the lowest BIGINT by -1 is 0. DuckDB's TRY gives NULL where an expression fails, which must be where ours
 reports a failed record.
 """
@@ -121,7 +121,7 @@ def trees(draw: st.DrawFn, type: pa.DataType, depth: int) -> Tree:
     """An expression of exactly that type, at most `depth` calls deep."""
     if depth == 0 or draw(st.integers(0, 4)) == 0:
         return draw(leaves(type))
-    makers = MAKERS.get(type, []) + [_case, _coalesce]
+    makers = [*MAKERS.get(type, []), _case, _coalesce]
     return draw(st.sampled_from(makers))(draw, type, depth - 1)
 
 
@@ -303,7 +303,7 @@ def duckdb_values(batch: pa.RecordBatch, sql: str, type: pa.DataType) -> list[An
     return list(answer.cast(type).to_pylist())
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(list(MAKERS)).flatmap(lambda type: trees(type, 3)), rows())
 def test_expressions_give_what_duckdb_gives(tree: Tree, batch: pa.RecordBatch) -> None:
     got, failures = Program([("x", tree.expr)], SCHEMA).run(batch)
@@ -316,7 +316,7 @@ def test_expressions_give_what_duckdb_gives(tree: Tree, batch: pa.RecordBatch) -
             assert same(value, other), (tree.sql, value, other, batch.slice(row, 1).to_pylist())
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(trees(BOOLEAN, 2), trees(BOOLEAN, 2), rows())
 def test_a_predicate_keeps_the_rows_that_the_program_finds_true(
     left: Tree, right: Tree, batch: pa.RecordBatch

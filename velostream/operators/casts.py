@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from velostream.errors import InternalError
 from velostream.kernels import arithmetic, casts
+from velostream.sql.functions.dates import beyond_calendar
 from velostream.sql.functions.rules import as_decimal, is_integer
 from velostream.sql.functions.values import mask_of, null_where
 from velostream.sql.types import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMP, VARCHAR
@@ -144,13 +145,15 @@ def _to_text(source: pa.DataType) -> Conversion:
         # Arrow finds the shortest digits; the spelling of the exponent and of whole numbers is ours.
         return _exactly(lambda values: casts.spell_f64(pc.cast(values, VARCHAR)))
     if source == TIMESTAMP:
-        return _exactly(_timestamp_to_text)
+        return _timestamp_to_text
     return _exactly(lambda values: pc.cast(values, VARCHAR))
 
 
-def _timestamp_to_text(values: Any) -> Any:
+def _timestamp_to_text(values: Any) -> Converted:
     """`YYYY-MM-DD HH:MM:SS`, and the microseconds without zeros at their end where there are any."""
-    return pc.utf8_rtrim(pc.utf8_rtrim(pc.cast(values, VARCHAR), "0"), ".")
+    beyond = beyond_calendar(values)
+    text = pc.cast(null_where(values, beyond), VARCHAR)
+    return pc.utf8_rtrim(pc.utf8_rtrim(text, "0"), "."), beyond
 
 
 def _from_text(target: pa.DataType) -> Conversion:

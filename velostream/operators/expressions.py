@@ -93,6 +93,10 @@ class _Compiler:
             return self._cast(self.compile(expr.arg), expr.arg.type, expr.type, expr.safe)
         raise InternalError(f"no way to evaluate a {type(expr).__name__}")
 
+    def compile_as(self, expr: Expr, type: pa.DataType) -> int:
+        """The slot of the expression's value as `type`, to which it converts by itself."""
+        return self._cast(self.compile(expr), expr.type, type, safe=False)
+
     def _column(self, expr: ColumnRef) -> int:
         index = self.schema.get_field_index(expr.name)
         if index < 0 or self.schema.field(index).type != expr.type:
@@ -121,7 +125,7 @@ class _Compiler:
             raise InternalError(f"'{expr}' is bound as {expr.type}, and is {resolved.result_type}")
         found = functions[resolved.name]
         slots = tuple(
-            self._cast(self.compile(arg), arg.type, wanted, safe=False)
+            self.compile_as(arg, wanted)
             for arg, wanted in zip(expr.args, resolved.argument_types, strict=True)
         )
         return self._step(("call", found.name, expr.type, *slots), slots, _call_step(found, expr.type, slots))
@@ -133,13 +137,10 @@ class _Compiler:
 
     def _case(self, expr: Case) -> int:
         pairs = tuple(
-            (
-                self._cast(self.compile(when), when.type, pa.bool_(), safe=False),
-                self._cast(self.compile(then), then.type, expr.type, safe=False),
-            )
+            (self.compile_as(when, pa.bool_()), self.compile_as(then, expr.type))
             for when, then in expr.branches
         )
-        otherwise = self._cast(self.compile(expr.otherwise), expr.otherwise.type, expr.type, safe=False)
+        otherwise = self.compile_as(expr.otherwise, expr.type)
         slots = (*(slot for pair in pairs for slot in pair), otherwise)
         return self._step(("case", *slots), slots, _case_step(pairs, otherwise))
 
@@ -307,7 +308,7 @@ class Predicate:
         if expr.type != pa.bool_() and not pa.types.is_null(expr.type):
             raise BindError(f"a condition is BOOLEAN, not {expr.type}")
         self._compiler = _Compiler(schema)
-        self._slot = self._compiler.compile(expr)
+        self._slot = self._compiler.compile_as(expr, pa.bool_())
 
     def run(self, batch: pa.RecordBatch) -> tuple[Mask | None, Failures | None]:
         """Where the condition is TRUE (None when everywhere), and the rows that it failed for, or None.

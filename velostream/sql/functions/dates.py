@@ -9,19 +9,41 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from velostream.errors import BindError, unknown
-from velostream.sql.functions.registry import PROPAGATE, Invocation, Value, function
+from velostream.sql.functions.registry import PROPAGATE, Invocation, Mask, Value, function
 from velostream.sql.functions.rules import signatures
+from velostream.sql.functions.values import as_array, mask_of, null_where
 from velostream.sql.types import BIGINT, DOUBLE
 
 _TO_BIGINT = signatures("TIMESTAMP -> BIGINT")
 _MOMENT = datetime(2024, 2, 29, 13, 45, 7, 250000)
 
 
+# Arrow's calendar wraps silently beyond years of 16 bits; this is within them, the years -26550 to 30489.
+_LAST_MICRO = 900_000_000_000_000_000
+
+
+def beyond_calendar(time: Value) -> Mask | None:
+    """The rows whose TIMESTAMP is too far away to have a calendar date; None when there is none."""
+    extremes = pc.min_max(time)
+    low, high = extremes["min"].value, extremes["max"].value
+    if low is None or (-_LAST_MICRO <= low and high <= _LAST_MICRO):
+        return None
+    micros = pc.cast(time, BIGINT)
+    outside = pc.or_(pc.less(micros, -_LAST_MICRO), pc.greater(micros, _LAST_MICRO))
+    return mask_of(outside, len(time))
+
+
+def _within_calendar(call: Invocation, time: Value) -> Value:
+    beyond = beyond_calendar(time)
+    call.fail(beyond, "calendar", "a TIMESTAMP beyond the years -26550 to 30489 has no calendar date")
+    return null_where(time, beyond)
+
+
 def _part(name: str, compute: Callable[[Value], Value], doc: str, expected: int) -> None:
     """Register a part of a date: `name(x)`, which EXTRACT(name FROM x) and date_part('name', x) mean too."""
 
     def run(call: Invocation, time: Value) -> Value:
-        return pc.cast(compute(time), BIGINT)
+        return pc.cast(compute(_within_calendar(call, time)), BIGINT)
 
     run.__doc__ = doc
     function(name, rule=_TO_BIGINT, nulls=PROPAGATE, example=((_MOMENT,), expected))(run)
@@ -105,4 +127,5 @@ def date_trunc(call: Invocation, unit: pa.Scalar, time: Value) -> Value:
     """The start of the unit ('year' to 'microsecond'; weeks begin on Monday) that the time lies in."""
     if not unit.is_valid:
         return pa.nulls(call.rows, call.result_type)
-    return pc.floor_temporal(time, unit=_UNITS[unit.as_py().lower()])
+    time = as_array(time, call.rows)
+    return pc.floor_temporal(_within_calendar(call, time), unit=_UNITS[unit.as_py().lower()])
