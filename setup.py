@@ -39,7 +39,9 @@ setup(
         compiler_directives=DIRECTIVES,
         annotate=os.environ.get("VELOSTREAM_ANNOTATE") == "1",
         build_dir="build/cython",
+        nthreads=os.cpu_count() or 1,
     ),
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
     packages=[
         "cython_ext",
         *(
