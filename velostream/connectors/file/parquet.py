@@ -60,7 +60,9 @@ class ParquetRows:
         self._writer.write_table(table, row_group_size=self._group_rows)
 
     def close(self, complete: bool) -> None:
-        """Write what is left, when `complete`, and the footer."""
+        """Write what is left, when `complete`, and the footer. May be called twice; only the first counts."""
+        if not self._writer.is_open:
+            return
         if complete and self._rows:
             self._write_pending()
         # A writer left open would write its footer when it is collected, to a file closed by then.

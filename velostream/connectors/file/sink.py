@@ -161,9 +161,6 @@ class _TextWriter(_FileWriter):
     def write(self, payload: Any, rows: int) -> None:
         self._target.write(payload)
 
-    def flush(self) -> None:
-        self._target.flush()
-
     def close(self, complete: bool) -> None:
         self._target.close(complete)
 
@@ -171,7 +168,11 @@ class _TextWriter(_FileWriter):
 class _ParquetWriter(_FileWriter):
     def __init__(self, target: Target, changes: Changes, options: ParquetOptions) -> None:
         super().__init__(target, changes)
-        self._rows = ParquetRows(target, changes.schema, options)
+        try:
+            self._rows = ParquetRows(target, changes.schema, options)
+        except ConnectorError:
+            target.close(False)
+            raise
 
     def encode(self, batch: Batch) -> pa.RecordBatch:
         return self._changes.rows(batch)
@@ -184,5 +185,7 @@ class _ParquetWriter(_FileWriter):
             self._rows.close(complete)
         except ConnectorError:
             self._target.close(False)
-            raise
+            # A footer that could not be written is no news of a file that goes away.
+            if complete:
+                raise
         self._target.close(complete)
