@@ -17,6 +17,8 @@ from libc.string cimport memcpy
 
 from cython_ext.operands cimport Operand, Text, flags_of, is_known, open_operand, text_at, validity_of
 
+from cython_ext.times cimport days_in, days_of
+
 import numpy as np
 import pyarrow as pa
 
@@ -343,24 +345,6 @@ cdef inline bint take_byte(const uint8_t** at, const uint8_t* end, uint8_t byte)
         at[0] += 1
         return True
     return False
-
-
-cdef int64_t days_of(int64_t year, int month, int day) noexcept nogil:
-    """Days from 1970-01-01 in the proleptic Gregorian calendar, whose years here begin in March."""
-    cdef int64_t era
-    cdef int64_t year_of_era
-    cdef int64_t day_of_year
-    year -= month <= 2
-    era = (year if year >= 0 else year - 399) / 400
-    year_of_era = year - era * 400
-    day_of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) / 5 + day - 1
-    return era * 146097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719468
-
-
-cdef int days_in(int year, int month) noexcept nogil:
-    if month == 2:
-        return 29 if (year % 4 == 0 and year % 100 != 0) or year % 400 == 0 else 28
-    return 30 if month == 4 or month == 6 or month == 9 or month == 11 else 31
 
 
 cdef bint scan_timestamp(Text text, int64_t* out) noexcept nogil:

@@ -77,7 +77,10 @@ def _between_numbers(source: pa.DataType, target: pa.DataType) -> Conversion | N
         if target == DOUBLE:
             return _exactly(lambda values: pc.cast(values, DOUBLE, safe=False))
         if pa.types.is_decimal(target):
-            return lambda values: arithmetic.rescale_decimal(pc.cast(values, as_decimal(source)), target)
+            whole = as_decimal(source)
+            if target == whole:
+                return _exactly(lambda values: pc.cast(values, whole))
+            return lambda values: arithmetic.rescale_decimal(pc.cast(values, whole), target)
     if is_integer(target):
         wide = _wide_integer(source)
         return wide if wide is None or target == BIGINT else _then(wide, _narrow(BIGINT, target))
