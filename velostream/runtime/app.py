@@ -38,6 +38,8 @@ def make_app(
         web_enabled=False,
         topic_disable_leader=True,
         stream_buffer_maxsize=BUFFERED_BLOCKS,
+        # A stopped job leaves blocks that were read and not admitted: Faust would wait for them for ever.
+        stream_wait_empty=False,
         TableManager=transport.TableManager,
         datadir="",
     )
