@@ -136,7 +136,9 @@ class _TableWriter(SinkWriter):
             columns = [cell_texts(column) for column in batch.columns]
             for cells in zip(*columns, strict=True):
                 table.add_row(*(Text("NULL", style="dim") if cell is None else Text(cell) for cell in cells))
-        console = Console(file=self._stream, highlight=False)
+        # A table for a file or a pipe has no width to keep to.
+        width = None if self._stream.isatty() else 10_000
+        console = Console(file=self._stream, highlight=False, width=width)
         try:
             console.print(table)
             more = self._rows - sum(batch.num_rows for batch in self._kept)

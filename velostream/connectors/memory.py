@@ -95,13 +95,13 @@ class MemorySource(Source):
                     errors.append(ConfigError(message, where=self._where(f"schema.{name}"), hint=hint))
             raise_all(errors)
             return declared
-        columns = []
+        columns: list[Field] = []
         for field in given:
             type = sql_type(field.type)
             if type is None:
                 message = f"column '{field.name}' is of type '{field.type}', which SQL here does not have"
                 errors.append(ConfigError(message, where=self._where("data"), hint="cast or drop it"))
-            elif given.names.count(field.name) > 1:
+            elif any(field.name == column.name for column in columns):
                 message = f"column '{field.name}' occurs more than once"
                 errors.append(ConfigError(message, where=self._where("data"), hint="rename one of them"))
             else:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any, TypeVar
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from velostream.errors import ConfigError, VelostreamError, Where, raise_all, unknown
+from velostream.config.fit import fit
+from velostream.errors import ConfigError, VelostreamError, Where, raise_all
 from velostream.formats.base import Format, formats
 
 Options = TypeVar("Options")
@@ -24,7 +21,7 @@ def open_format(name: str, options: Mapping[str, Any], key: str) -> Format:
         kind = formats[name]
     except ConfigError as exc:
         raise ConfigError(exc.message, where=Where(key=f"{key}.format"), hint=exc.hint) from None
-    return kind(check_options(name, kind.Options, options, key))
+    return kind(check_options(kind.Options, options, key))
 
 
 def format_of(file_name: str) -> str | None:
@@ -36,26 +33,12 @@ def format_of(file_name: str) -> str | None:
     )
 
 
-def check_options(name: str, kind: type[Options], options: Mapping[str, Any], key: str) -> Options:
-    """An instance of the dataclass `kind`, the options of the format `name`, with all errors at once."""
-    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+def check_options(kind: type[Options], options: Mapping[str, Any], key: str) -> Options:
+    """An instance of the dataclass `kind`; `key` is the configuration key of the connector.
+
+    Raises ConfigError or Problems: an unknown option, a value of a wrong type.
+    """
     errors: list[VelostreamError] = []
-    checked = OmegaConf.structured(kind)
-    for option, value in options.items():
-        where = Where(key=f"{key}.format_options.{option}")
-        if option not in known:
-            message, hint = unknown(f"option of format '{name}'", option, known)
-            errors.append(ConfigError(message, where=where, hint=hint))
-            continue
-        try:
-            OmegaConf.update(checked, option, value)
-        except OmegaConfBaseException as exc:
-            errors.append(ConfigError(_first_line(exc), where=where))
+    made: Options = fit(options, kind, (*key.split("."), "format_options"), errors)
     raise_all(errors)
-    return OmegaConf.to_object(checked)  # type: ignore[return-value]
-
-
-def _first_line(exc: OmegaConfBaseException) -> str:
-    """OmegaConf's message without its footer of keys and types, in our style."""
-    line = str(exc).splitlines()[0]
-    return line[:1].lower() + line[1:]
+    return made

@@ -177,13 +177,13 @@ def test_a_declared_time_format_makes_an_inferred_column_a_timestamp(tmp_path: P
         (
             {"format_options": {"max_dept": 3}},
             ConfigError,
-            "sources.trades.format_options.max_dept: unknown option of format 'ndjson' 'max_dept'; "
-            "did you mean 'max_depth'?",
+            "sources.trades.format_options.max_dept: unknown key 'max_dept' in "
+            "'sources.trades.format_options'; did you mean 'max_depth'?",
         ),
         (
             {"format_options": {"max_depth": "deep"}},
             ConfigError,
-            "sources.trades.format_options.max_depth: value 'deep' of type 'str' could not be converted",
+            "'sources.trades.format_options.max_depth' is 'deep', expected",
         ),
         ({"compression": "gzip"}, ConnectorError, "cannot read '{}/trades.ndjson': "),
         ({"compression": "zip"}, ConnectorError, "cannot read '{}/trades.ndjson': file is not a zip file"),

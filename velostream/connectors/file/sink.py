@@ -89,7 +89,7 @@ class FileSink(Sink):
         codec = self._codec()
         changes = Changes(self.name, schema, config.changelog)
         if name == PARQUET:
-            options = check_options(PARQUET, ParquetOptions, config.format_options, self._key)
+            options = check_options(ParquetOptions, config.format_options, self._key)
             options.check(self._key)
             if codec != "none":
                 raise ConfigError(

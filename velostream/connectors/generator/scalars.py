@@ -44,9 +44,18 @@ def stored(value: Any, type: pa.DataType, timezone: str) -> int:
         whole = int(number)
     except (ValueError, InvalidOperation, OverflowError):
         raise _misfit(value, type) from None
-    if whole != number or not -(2**63) <= whole < 2**63:
+    least, most = _bounds(type)
+    if whole != number or not least <= whole <= most:
         raise _misfit(value, type)
     return whole
+
+
+def _bounds(type: pa.DataType) -> tuple[int, int]:
+    """The least and greatest stored integer of an integer type or DECIMAL; within 64 bits."""
+    if pa.types.is_decimal(type):
+        most = min(10**type.precision, 2**63) - 1
+        return -most, most
+    return -(2 ** (type.bit_width - 1)), 2 ** (type.bit_width - 1) - 1
 
 
 def stored_span(value: Any, type: pa.DataType, timezone: str) -> int:
@@ -64,6 +73,9 @@ def stored_span(value: Any, type: pa.DataType, timezone: str) -> int:
 def column(values: npt.NDArray[np.int64], type: pa.DataType) -> pa.Array:
     """Stored integers as a column; pa.ArrowInvalid when one is out of the type's range."""
     if pa.types.is_decimal(type):
+        least, most = _bounds(type)
+        if len(values) and not least <= values.min() <= values.max() <= most:
+            raise pa.ArrowInvalid(f"more digits than {type_name(type)} has")
         wide = np.empty((len(values), 2), dtype=np.int64)
         wide[:, 0] = values
         wide[:, 1] = values >> 63

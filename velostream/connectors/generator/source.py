@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from velostream.config.fit import fit
 from velostream.config.schema import SourceConfig
 from velostream.connectors.base import Block, BlockReader, Limits, Source, sources
 from velostream.connectors.generator.distributions import DISTRIBUTIONS, Distribution, Maker
 from velostream.connectors.generator.draws import Draws, Index
-from velostream.errors import ConfigError, ConnectorError, VelostreamError, Where, raise_all, unknown
+from velostream.errors import (
+    ConfigError,
+    ConnectorError,
+    Problems,
+    VelostreamError,
+    Where,
+    raise_all,
+    unknown,
+)
 from velostream.formats.base import Decoder
 from velostream.sql.schemas import schema_of
 from velostream.sql.types import Schema
@@ -114,6 +121,8 @@ class GeneratorSource(Source):
                 make = distribution.maker(column.type, schema.timezone)
                 # Settings that give values out of the type's range show here.
                 make(np.arange(1, dtype=np.uint64), Draws(0, ""))
+            except Problems as exc:
+                errors.append(exc)
             except (ConfigError, ConnectorError) as exc:
                 errors.append(ConfigError(exc.message, where=exc.where or where, hint=exc.hint))
             except (pa.ArrowInvalid, ValueError, TypeError) as exc:
@@ -134,17 +143,10 @@ class GeneratorSource(Source):
         if kind_name not in DISTRIBUTIONS:
             message, hint = unknown("distribution", kind_name, DISTRIBUTIONS)
             raise ConfigError(message, where=self._where(f"{key}.distribution"), hint=hint)
-        kind = DISTRIBUTIONS[kind_name]
-        known = [setting.name for setting in fields(kind)]
-        for setting in settings:
-            if setting not in known:
-                message, hint = unknown(f"setting of '{kind_name}'", setting, known)
-                raise ConfigError(message, where=self._where(f"{key}.{setting}"), hint=hint)
-        try:
-            made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), settings))
-        except OmegaConfBaseException as exc:
-            raise ConfigError(str(exc).splitlines()[0], where=where) from exc
-        assert isinstance(made, Distribution)
+        errors: list[VelostreamError] = []
+        path = ("sources", self.name, "columns", name)
+        made: Distribution = fit(settings, DISTRIBUTIONS[kind_name], path, errors)
+        raise_all(errors)
         if not 0 <= made.nulls <= 1:
             raise ConfigError(f"nulls is {made.nulls}", where=where, hint="give a probability from 0 to 1")
         return made
