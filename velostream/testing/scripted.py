@@ -107,9 +107,11 @@ class ScriptedSource(Source):
 
 @dataclass
 class ScriptedSinkConfig(SinkConfig):
-    """Not for YAML. `on_write` is called before each batch is kept: it may raise, or wait."""
+    """Not for YAML. `on_open` is called before the sink opens, `on_write` before each batch is kept: they may
+    raise, or wait."""
 
     kind: str = "scripted"
+    on_open: Callable[[], None] | None = None
     on_write: Callable[[Batch], None] | None = None
 
 
@@ -136,6 +138,8 @@ class ScriptedSink(Sink):
             self._batches.append(batch)
 
     def open(self, schema: pa.Schema, bounded: bool) -> SinkWriter:
+        if self.config.on_open is not None:
+            self.config.on_open()
         return _ScriptedWriter(self)
 
 
