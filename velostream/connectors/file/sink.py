@@ -20,6 +20,8 @@ from velostream.operators.batch import Batch
 
 PARQUET = "parquet"
 CODECS = ("none", "gzip", "zstd")
+# Those of the programs of the same name; Arrow's own for gzip is 9, four times slower for 0.3 % less.
+LEVELS = {"gzip": 6, "zstd": 3}
 
 
 @dataclass
@@ -147,7 +149,10 @@ class _TextWriter(_FileWriter):
                 raise
 
     def _compress(self, data: Any) -> Any:
-        return data if self._codec is None else pa.compress(data, codec=self._codec)
+        if self._codec is None:
+            return data
+        # A codec serves one thread at a time; making one costs nothing beside using it.
+        return pa.Codec(self._codec, LEVELS[self._codec]).compress(data)
 
     def encode(self, batch: Batch) -> Any:
         try:
