@@ -5,12 +5,10 @@ record writes over it. `record` numbers the records of one call from 1: a column
 has no value (yet) and is NULL at the commit.
 """
 
-from libc.stdint cimport INT64_MAX, INT64_MIN, int8_t, int16_t, int32_t, int64_t, uint8_t
-from libc.string cimport memcpy
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 
-from cython_ext.cursor cimport is_utf8
-from cython_ext.numbers cimport Number, scan_text_number, to_decimal, to_double, to_epoch_us, to_integer
-from cython_ext.reasons cimport BAD_TIME, NOT_UTF8, OK, OVERFLOW, WRONG_TYPE
+from cython_ext.numbers cimport Number, to_decimal, to_double, to_epoch_us, to_integer
+from cython_ext.reasons cimport BAD_TIME, OK
 from cython_ext.times cimport read_date, read_timestamp
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from libc.stdint cimport uintptr_t
+from libc.stdint cimport INT64_MAX, uintptr_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 

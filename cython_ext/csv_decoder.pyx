@@ -260,7 +260,7 @@ cdef class CsvDecoder(BatchBuilder):
                     stop = cursor.at
                     if stop < cursor.end and stop[0] == c'\n' and stop > start and (stop - 1)[0] == c'\r':
                         stop -= 1
-                    self._read_field(start, stop, target)
+                    self._read_field(start, stop, cursor.end, target)
             if cursor.at == cursor.end or cursor.at[0] == c'\n':
                 return reason
             cursor.at += 1
@@ -286,7 +286,7 @@ cdef class CsvDecoder(BatchBuilder):
                 if self._read_doubled(start, stop, target) == NO_MEMORY:
                     return NO_MEMORY
             else:
-                self._read_value(start, stop, target)
+                self._read_value(start, stop, cursor.end, target)
         if cursor.at == cursor.end or cursor.at[0] == self.delimiter or cursor.at[0] == c'\n':
             return OK
         if cursor.at[0] == c'\r' and cursor.end - cursor.at > 1 and cursor.at[1] == c'\n':
@@ -313,13 +313,15 @@ cdef class CsvDecoder(BatchBuilder):
             self.scratch_capacity = stop - start
         out = copy_quoted(self.scratch, start, stop, <uint8_t>self.quote)
         # What does not fit is reported as it stands in the record.
-        self._read_value(self.scratch, out, target)
+        self._read_value(self.scratch, out, out, target)
         if slot.failed == self.table.record:
             slot.value = start
             slot.value_end = stop
         return OK
 
-    cdef inline void _read_field(self, const uint8_t* start, const uint8_t* stop, int target) noexcept nogil:
+    cdef inline void _read_field(
+        self, const uint8_t* start, const uint8_t* stop, const uint8_t* limit, int target
+    ) noexcept nogil:
         """Read an unquoted field, which may be NULL."""
         cdef Py_ssize_t length = stop - start
         cdef int i
@@ -327,13 +329,17 @@ cdef class CsvDecoder(BatchBuilder):
             mark_null(&self.table, &self.table.slots[target])
             return
         for i in range(self.null_count):
-            if self.nulls[i].length == length and memcmp(self.nulls[i].text, start, length) == 0:
+            if self.nulls[i].length != length or self.nulls[i].text[0] != start[0]:
+                continue
+            if memcmp(self.nulls[i].text, start, length) == 0:
                 mark_null(&self.table, &self.table.slots[target])
                 return
-        self._read_value(start, stop, target)
+        self._read_value(start, stop, limit, target)
 
-    cdef inline void _read_value(self, const uint8_t* start, const uint8_t* stop, int target) noexcept nogil:
-        """Read a text into its column; one that does not fit is noted there."""
+    cdef inline void _read_value(
+        self, const uint8_t* start, const uint8_t* stop, const uint8_t* limit, int target
+    ) noexcept nogil:
+        """Read a text into its column; one that does not fit is noted there. `limit`: see `scan_text_number`."""
         cdef Table* table = &self.table
         cdef Slot* slot = &table.slots[target]
         cdef Py_ssize_t length = stop - start
@@ -353,7 +359,7 @@ cdef class CsvDecoder(BatchBuilder):
             reason = WRONG_TYPE if truth < 0 else put_truth(table, slot, truth)
         elif (slot.kind == INSTANT or slot.kind == DAY) and length >= 10 and start[4] == c'-':
             reason = put_time(table, slot, start, stop)
-        elif scan_text_number(start, stop, &number):
+        elif scan_text_number(start, stop, limit, &number):
             reason = put_number(table, slot, &number)
         else:
             reason = BAD_TIME if slot.kind == INSTANT or slot.kind == DAY else WRONG_TYPE

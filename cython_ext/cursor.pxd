@@ -3,7 +3,7 @@
 No function reads at or beyond `end`; nothing is assumed about the bytes behind it.
 """
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 
 
 cdef struct Cursor:
@@ -12,6 +12,9 @@ cdef struct Cursor:
 
 
 cdef extern from "simd/scan.h" nogil:
+    # Eight bytes, the first one lowest.
+    uint64_t scan_load(const uint8_t* at)
+    # See the header: how many of 16 bytes do not stop the scan.
     int text_prefix(const uint8_t* at)
     int text_prefix_scalar(const uint8_t* at)
     int field_prefix(const uint8_t* at, uint8_t delimiter)
@@ -72,6 +75,12 @@ cdef inline bint is_utf8(const uint8_t* at, const uint8_t* end) noexcept nogil:
             at += length
             if length == 16:
                 continue
+        elif end - at >= 8 and scan_load(at) & 0x8080808080808080ULL == 0:
+            at += 8
+            continue
+        if at[0] < 0x80:
+            at += 1
+            continue
         length = utf8_length(at, end)
         if length == 0:
             return False

@@ -10,6 +10,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport strtod
 from libc.string cimport memcpy
 
+from cython_ext.cursor cimport scan_load
 from cython_ext.reasons cimport FRACTION, INFINITE, OK, OVERFLOW, PRECISION, SCALE
 
 
@@ -18,10 +19,6 @@ cdef extern from "powers.h" nogil:
     const double[23] DOUBLE_POWERS
     const uint64_t[20] POWERS
     uint128 wide_power(int exponent)
-
-
-cdef extern from "simd/scan.h" nogil:
-    uint64_t scan_load(const uint8_t* at)
 
 
 cdef extern from * nogil:
@@ -159,8 +156,14 @@ cdef inline const uint8_t* scan_json_number(const uint8_t* at, const uint8_t* en
     return at
 
 
-cdef inline bint scan_text_number(const uint8_t* at, const uint8_t* end, Number* number) noexcept nogil:
-    """Read all of a text as a number as people write it: also `+1`, `007`, `.5` and `5.`; False for others."""
+cdef inline bint scan_text_number(
+    const uint8_t* at, const uint8_t* end, const uint8_t* limit, Number* number
+) noexcept nogil:
+    """Read all of a text as a number as people write it: also `+1`, `007`, `.5` and `5.`; False for others.
+
+    The bytes up to `limit` (not before `end`) can be read, and the one at `end`, if it can, is no digit: so short
+    numbers are read eight bytes at a time, too.
+    """
     cdef const uint8_t* first
     cdef const uint8_t* fraction
     cdef Py_ssize_t digits
@@ -173,11 +176,11 @@ cdef inline bint scan_text_number(const uint8_t* at, const uint8_t* end, Number*
         number.negative = at[0] == c'-'
         at += 1
     first = at
-    at = read_digits(at, end, &number.mantissa)
+    at = read_digits(at, limit, &number.mantissa)
     digits = at - first
     if at < end and at[0] == c'.':
         fraction = at + 1
-        at = read_digits(fraction, end, &number.mantissa)
+        at = read_digits(fraction, limit, &number.mantissa)
         number.exponent = fraction - at
         digits += at - fraction
     if digits == 0:

@@ -21,7 +21,9 @@ cdef inline const uint8_t* pass_quoted(const uint8_t* at, const uint8_t* end, ui
         at += 2
 
 
-cdef inline const uint8_t* csv_record(const uint8_t* at, const uint8_t* end, uint8_t delimiter, int quote) noexcept nogil:
+cdef inline const uint8_t* csv_record(
+    const uint8_t* at, const uint8_t* end, uint8_t delimiter, int quote
+) noexcept nogil:
     """The byte behind the newline of the record at `at`, or NULL when it does not end."""
     cdef const uint8_t* newline
     cdef const uint8_t* opening

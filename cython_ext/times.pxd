@@ -4,7 +4,7 @@
     timestamp  date [ ("T" | "t" | " ") hh:mm [ :ss [ "." digits ] ] [ "Z" | "z" | ("+" | "-") hh [ [":"] mm ] ] ]
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t
 
 from cython_ext.reasons cimport BAD_TIME, OK
 

@@ -165,8 +165,8 @@ def _problems(options: CsvOptions) -> list[VelostreamError]:
     for name, mark in (("delimiter", options.delimiter), ("quote", options.quote)):
         if mark == "" and name == "quote":
             continue
-        if len(mark) != 1 or not mark.isascii() or mark in "\r\n\0":
-            hint = "it is one ASCII character, such as ',' or '\\t'"
+        if len(mark) != 1 or not mark.isascii() or mark.isalnum() or mark in "\r\n\0":
+            hint = "it is one ASCII character that is no letter or digit, such as ',' or '\\t'"
             problems.append(ConfigError(f"{name} is {mark!r}", hint=hint))
     if options.delimiter == options.quote:
         problems.append(ConfigError(f"delimiter and quote are both {options.quote!r}"))
