@@ -29,7 +29,7 @@ setup(
             Extension(
                 f"cython_ext.{path.stem}",
                 [str(path)],
-                extra_compile_args=FLAGS + ["-fno-strict-aliasing", "-Wno-unused-function"],
+                extra_compile_args=[*FLAGS, "-fno-strict-aliasing", "-Wno-unused-function"],
                 extra_link_args=["-fsanitize=address,undefined"] if DEBUG else [],
                 include_dirs=["cython_ext"],
                 depends=[str(header) for header in sorted(Path("cython_ext").glob("**/*.[h]"))],
@@ -44,10 +44,7 @@ setup(
     options={"build_ext": {"parallel": os.cpu_count() or 1}},
     packages=[
         "cython_ext",
-        *(
-            ".".join(path.parent.parts)
-            for path in sorted(Path("velostream").glob("**/__init__.py"))
-        ),
+        *(".".join(path.parent.parts) for path in sorted(Path("velostream").glob("**/__init__.py"))),
         "velostream.conf",
         *(
             "velostream.conf." + ".".join(path.relative_to("conf").parts)

@@ -41,6 +41,7 @@ class Registry(Generic[T]):
         self.package = package
         self._entries: dict[str, Entry[T]] = {}
         self._loaded = False
+        self._loading = False
         self._lock = RLock()
 
     def register(self, name: str, **meta: Any) -> Callable[[T], T]:
@@ -59,14 +60,22 @@ class Registry(Generic[T]):
 
     def _load(self) -> None:
         with self._lock:
-            if self._loaded:
+            if self._loaded or self._loading:
                 return
-            self._loaded = True
-            package = importlib.import_module(self.package)
-            for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
-                importlib.import_module(f"{self.package}.{module.name}")
-            for point in entry_points(group=f"velostream.{self.kind}"):
-                point.load()
+            self._loading = True
+            try:
+                self._import_all()
+                # Only now: after a failed import the next look-up fails for the same reason again.
+                self._loaded = True
+            finally:
+                self._loading = False
+
+    def _import_all(self) -> None:
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
+            importlib.import_module(f"{self.package}.{module.name}")
+        for point in entry_points(group=f"velostream.{self.kind}"):
+            point.load()
 
     def entry(self, name: str) -> Entry[T]:
         """The entry of `name`; raises ConfigError with the nearest name when there is none."""

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-
 from velostream.config.schema import SourceConfig
 from velostream.connectors.base import Block, BlockReader, BytesBlock, Limits, Source, sources
 from velostream.formats.base import Decoder

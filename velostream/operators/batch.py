@@ -93,9 +93,7 @@ def concat(batches: Sequence[Batch]) -> Batch | None:
     table = pa.Table.from_batches([batch.data for batch in batches]).combine_chunks()
     ops = None
     if any(batch.ops is not None for batch in batches):
-        ops = np.concatenate(
-            [np.zeros(b.rows, dtype=np.uint8) if b.ops is None else b.ops for b in batches]
-        )
+        ops = np.concatenate([np.zeros(b.rows, dtype=np.uint8) if b.ops is None else b.ops for b in batches])
     times = None
     if all(batch.times is not None for batch in batches):
         times = np.concatenate([b.times for b in batches if b.times is not None])

@@ -6,6 +6,7 @@ order - lateness, exchange, output - waits for the turn of its block (`deliver`)
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ from velostream.runtime.ticket import Ticket
 from velostream.runtime.watermarks import END, START
 
 Rows = npt.NDArray[np.int64]
+
+LOGGED_GROUPS = 3
+logger = logging.getLogger("velostream.failures")
 
 
 @dataclass(slots=True)
@@ -86,6 +90,7 @@ class Dataflow:
         self.stages = stages
         self.key_groups = key_groups
         self.lanes: list[Lane] = []
+        self.failed_groups: list[str] = []
 
     # --- in any lane, in any order --------------------------------------------------------------
 
@@ -264,16 +269,20 @@ class Dataflow:
         counters = lane.count(keyed.stage.query)
         out: list[Batch | None] = []
         if part is not None:
-            late = aggregate.late_rows
+            late, failed = aggregate.late_rows, aggregate.failed_rows
             out.append(aggregate.process(part))
+            # Only rows of another query get here late or without a time: lateness is judged at sources.
             counters.late += aggregate.late_rows - late
-            counters.used -= aggregate.late_rows - late
+            counters.failed += aggregate.failed_rows - failed
+            counters.used -= aggregate.late_rows - late + aggregate.failed_rows - failed
         risen = keyed.watermarks.advance(sender, watermark)
         if risen and keyed.watermarks.current == END:
             out.append(aggregate.finish())
         elif risen:
             out.append(aggregate.advance(keyed.watermarks.current))
         lane.spend("aggregate", begun)
+        for reason, key in aggregate.take_failed():
+            self._log_group(keyed, reason, key)
         batch = concat([made for made in out if made is not None])
         if batch is not None:
             self._publish(keyed, batch, ticket, lane)
@@ -281,6 +290,17 @@ class Dataflow:
             for target in keyed.outputs.targets():
                 self._send(target, lane.number, (), keyed.watermarks.current, ticket)
         ticket.release()
+
+    def _log_group(self, keyed: KeyedStage, reason: str, key: dict[str, object]) -> None:
+        """A result row that cannot be computed: all are counted, the first few are logged."""
+        if len(self.failed_groups) >= LOGGED_GROUPS:
+            return
+        group = ", ".join(f"{keyed.names.get(name, name)}={value!r}" for name, value in key.items())
+        for name, known in keyed.names.items():
+            reason = reason.replace(f"'{name}'", f"'{known}'")
+        text = f"{keyed.stage.query}: the group {group or 'of all rows'} is left out: {reason}"
+        self.failed_groups.append(text)
+        logger.warning("%s", text)
 
     def _publish(self, keyed: KeyedStage, batch: Batch, ticket: Ticket, lane: Lane) -> None:
         """Rows of a keyed stage: through what is left of the stage, then to whoever takes its stream."""

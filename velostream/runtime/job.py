@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -180,7 +181,8 @@ class Job:
         partitions = {name: len(source.partitions()) for name, source in prepared.sources.items()}
         stages = Stages(prepared.plan, partitions, self._outlets, lanes, config.key_groups)
         self._dataflow = Dataflow(stages, config.key_groups)
-        pinned = config.affinity and config.version == "v2"
+        # macOS does not pin threads (validate warns of it).
+        pinned = config.affinity and config.version == "v2" and hasattr(os, "sched_setaffinity")
         self._lanes = [
             Lane(
                 f"{self.config.name}/lane/{number}",
@@ -422,7 +424,7 @@ class Job:
             state_rows=sum(stage.aggregate.open_groups for stage in keyed),
             state_bytes=sum(stage.aggregate.nbytes for stage in keyed),
             peak_queue_bytes=self._admission.peak_bytes,
-            failures=list(self._strategy.logged),
+            failures=self._strategy.logged + self._dataflow.failed_groups,
             dead_letters=_path_of(getattr(self._strategy, "file", None)),
             late_records=_path_of(self._late_file),
         )

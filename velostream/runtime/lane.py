@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import threading
 import time
@@ -10,6 +11,8 @@ from collections import deque
 from collections.abc import Callable
 
 from velostream.runtime.counters import Counters
+
+logger = logging.getLogger("velostream.lane")
 
 Task = Callable[["Lane"], None]
 
@@ -81,8 +84,11 @@ class Lane:
 
     def _run(self) -> None:
         if self.cpu is not None:
-            # Only this thread: pid 0 means the calling thread on Linux.
-            os.sched_setaffinity(0, {self.cpu})
+            try:
+                # Only this thread: pid 0 means the calling thread on Linux.
+                os.sched_setaffinity(0, {self.cpu})
+            except OSError as error:  # the CPU was taken away from this process meanwhile
+                logger.warning("lane %d runs unpinned: CPU %d: %s", self.number, self.cpu, error.strerror)
         while True:
             with self._wake:
                 while not (self._batches or self._blocks or self._stopping):

@@ -121,7 +121,7 @@ def _config_of(ref: InputRef, job: JobConfig, parsed: ParsedScript) -> SourceCon
     where = Where.in_text(parsed.text, *ref.span, file=parsed.file) if ref.span else None
     declared = _match(ref.name, parsed.declared)
     configured = _match(ref.name, job.sources)
-    if ref.path is not None:
+    if ref.path is not None and configured is None:
         return sources["file"].Config(path=ref.path)  # type: ignore[call-arg]
     if declared is None and configured is None:
         message, hint = unknown("stream", ref.name, [*job.sources, *parsed.declared, *parsed.outputs])

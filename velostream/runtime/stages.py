@@ -12,6 +12,7 @@ from velostream.operators.chain import Chain
 from velostream.plan.nodes import AggregateNode, FilterNode, Node, Plan, ProjectNode, Stage
 from velostream.runtime.outlets import Outlet
 from velostream.runtime.watermarks import Watermarks
+from velostream.sql.expressions import ColumnRef
 
 
 @dataclass(slots=True)
@@ -54,8 +55,12 @@ class KeyedStage:
         self.stage = stage
         self.aggregate = Aggregate(node, owns_global=owns_global)
         self.watermarks = Watermarks(senders)
-        self.chain = Chain(_stateless(stage.nodes[1:]), node.schema)
+        rest = _stateless(stage.nodes[1:])
+        self.chain = Chain(rest, node.schema)
         self.outputs = outputs
+        # What the query calls the columns that the plan has names of its own for.
+        items = [item for step in rest if isinstance(step, ProjectNode) for item in step.items]
+        self.names = {item.expr.name: item.name for item in items if isinstance(item.expr, ColumnRef)}
 
 
 class Stages:

@@ -121,6 +121,7 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
             self.add_future(self._assign(wanted))
 
     async def _assign(self, wanted: set[TP]) -> None:
+        self.app.on_rebalance_start()
         await self.on_partitions_revoked(self._assigned)
         self._assigned = wanted
         self.app.consumer_generation_id = GENERATION

@@ -46,7 +46,7 @@ class ColumnRef(Expr):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Literal(Expr):
-    """A constant; `value` is a Python value of `type` (int, float, Decimal, str, bool, datetime, date) or None."""
+    """A constant: `value` is an int, float, Decimal, str, bool, datetime or date as `type` says, or None."""
 
     value: object
 
