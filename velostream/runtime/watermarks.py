@@ -35,10 +35,12 @@ class Watermarks:
             self._by_sender[sender] = max(before, watermark)
             if before > self.current and not awake:
                 return False
-        lowest = min((w for s, w in enumerate(self._by_sender) if s not in self._idle), default=START)
-        if lowest == END and any(self._by_sender[s] != END for s in self._idle):
-            # A silent sender may speak again: the input has not ended, whatever the others say.
-            return False
+        speaking = [w for s, w in enumerate(self._by_sender) if s not in self._idle]
+        lowest = min(speaking, default=END)
+        if lowest == END and self._idle:
+            # Whoever has not ended is silent, and may speak again: this is not the end. The furthest of them
+            # counts, so that it does not matter which of them fell silent first.
+            lowest = max(self._by_sender[s] for s in self._idle)
         if lowest <= self.current:
             return False
         self.current = lowest
