@@ -1,5 +1,6 @@
 """Columns in Arrow layout, filled record by record by the decoders, and handed to pyarrow without a copy."""
 
+cimport cython
 import numpy as np
 import pyarrow as pa
 
@@ -15,6 +16,7 @@ cdef enum:
     PADDING = 16
 
 
+@cython.final
 cdef class Memory:
     """A malloc'ed buffer, freed with its last user."""
 

@@ -1,10 +1,11 @@
-from typing import Any
+from typing import Any, final
 
 import pyarrow as pa
 from typing_extensions import Buffer
 
 from cython_ext.batch_builder import BatchBuilder
 
+@final
 class CsvDecoder(BatchBuilder):
     def __init__(
         self,

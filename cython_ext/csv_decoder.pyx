@@ -5,6 +5,7 @@ one. Elsewhere a quote is a character like others. Records end with a newline, o
 is part. Fields are not trimmed. An empty line is no record, unless records have one field only.
 """
 
+cimport cython
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy
@@ -102,6 +103,7 @@ cdef inline uint8_t* copy_quoted(uint8_t* to, const uint8_t* at, const uint8_t* 
     return to
 
 
+@cython.final
 cdef class CsvDecoder(BatchBuilder):
     """Decodes columns (see `BatchBuilder` for types, places and zoned) of CSV records.
 

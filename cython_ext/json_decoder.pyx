@@ -5,6 +5,7 @@ others are checked and passed over. A record that is malformed, or has a value t
 reading goes on behind its newline, which JSON text never contains within a line.
 """
 
+cimport cython
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy
@@ -302,6 +303,7 @@ cdef inline int pass_key(Cursor* cursor) noexcept nogil:
     return pass_colon(cursor) if reason == OK else reason
 
 
+@cython.final
 cdef class JsonDecoder(BatchBuilder):
     """Decodes the columns `names` (see `BatchBuilder` for types, places and zoned) of NDJSON records.
 
