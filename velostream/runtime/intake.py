@@ -190,7 +190,8 @@ class Intake:
         """A block's turn has come."""
         for deliveries, rejects in done.slices:
             if rejects.failed:
-                self._strategy.records(rejects.failed)
+                # Those that a decoder refused and those that an expression did, in the order of the input.
+                self._strategy.records(sorted(rejects.failed, key=lambda record: record.offset))
             self._dataflow.deliver(deliveries, partition.state, done.ticket, lane)
             if rejects.late and self._late_file is not None:
                 self._late_file.write(rejects.late)

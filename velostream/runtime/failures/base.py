@@ -54,6 +54,7 @@ class FailureStrategy:
         self.output_dir = output_dir
         self.logged: list[str] = []
         self.stopping = Event()
+        self._suppressed = False
         self._lock = Lock()
 
     def records(self, failed: Sequence[FailedRecord]) -> None:
@@ -96,13 +97,13 @@ class FailureStrategy:
             room = self.config.log_first - len(self.logged)
             fresh = [str(record) for record in failed[: max(0, room)]]
             self.logged += fresh
-            full = room > 0 and len(self.logged) == self.config.log_first
+            suppressed = len(failed) > len(fresh) and not self._suppressed
+            self._suppressed = self._suppressed or suppressed
         for text in fresh:
             logger.warning("record failed: %s", text)
-        if full:
-            logger.warning(
-                "further failed records are counted and not logged (failure.log_first=%d)", len(fresh)
-            )
+        if suppressed:
+            first = self.config.log_first
+            logger.warning("further failed records are counted and not logged (failure.log_first=%d)", first)
 
 
 failures: Registry[type[FailureStrategy]] = Registry("failure strategy", "velostream.runtime.failures")
