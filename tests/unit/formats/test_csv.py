@@ -228,7 +228,14 @@ def test_nothing_to_infer_from_is_an_error(sample: bytes, header: bool, words: s
 
 @pytest.mark.parametrize(
     "options",
-    [{"delimiter": ""}, {"delimiter": "1"}, {"delimiter": "||"}, {"delimiter": "é"}, {"quote": "\n"}, {"quote": ","}],
+    [
+        {"delimiter": ""},
+        {"delimiter": "1"},
+        {"delimiter": "||"},
+        {"delimiter": "é"},
+        {"quote": "\n"},
+        {"quote": ","},
+    ],
 )
 def test_impossible_options_are_refused(options: dict[str, str]) -> None:
     with pytest.raises(ConfigError):
