@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from velostream.plan.nodes import AggregateNode, FilterNode, Node, Plan, ProjectNode, ScanNode, Stage
+from velostream.plan.nodes import (
+    AggregateNode,
+    AggregateSpec,
+    FilterNode,
+    Node,
+    Plan,
+    ProjectNode,
+    ScanNode,
+    Stage,
+    WatermarkSpec,
+)
+from velostream.plan.written import written
 from velostream.sql.typenames import type_name
 
 EMISSION = {
@@ -25,7 +36,7 @@ def describe_plan(
     """The plan, JSON-able. `sources` and `sinks` are what the connectors say of themselves."""
     return {
         "sources": [_scan(scan, sources.get(scan.source, {}), plan) for scan in plan.scans],
-        "stages": [_stage(stage) for stage in plan.stages],
+        "stages": [_stage(stage, plan) for stage in plan.stages],
         "sinks": [
             {"name": name, "stream": stream, **sinks.get(name, {})} for name, stream in plan.sinks.items()
         ],
@@ -35,7 +46,10 @@ def describe_plan(
 def _scan(scan: ScanNode, traits: Mapping[str, str], plan: Plan) -> dict[str, Any]:
     readers = [stage for stage in plan.stages if stage.input == scan.source]
     predicates = [
-        str(node.predicate) for stage in readers for node in stage.nodes[:1] if isinstance(node, FilterNode)
+        written(node.predicate)
+        for stage in readers
+        for node in stage.nodes[:1]
+        if isinstance(node, FilterNode)
     ]
     return {
         "name": scan.source,
@@ -46,64 +60,77 @@ def _scan(scan: ScanNode, traits: Mapping[str, str], plan: Plan) -> dict[str, An
     }
 
 
-def _stage(stage: Stage) -> dict[str, Any]:
-    described: dict[str, Any] = {
-        "id": stage.id,
-        "query": stage.query,
-        "input": stage.input,
-        "exchange": {
-            "kind": stage.exchange.kind,
-            "keys": list(stage.exchange.keys),
-            "reason": stage.exchange.reason,
-        },
-        "operators": [_node(node) for node in stage.nodes],
-        "stream": stage.stream,
-        "updating": stage.updating,
+def _stage(stage: Stage, plan: Plan) -> dict[str, Any]:
+    described: dict[str, Any] = {"id": stage.id, "query": stage.query, "input": stage.input}
+    # Keyed stages take columns that the planner has named; a person knows them by their expressions.
+    names: dict[str, str] = {}
+    if isinstance(stage.input, int) and isinstance(stage.nodes[0], AggregateNode):
+        last = plan.stages[stage.input].nodes[-1]
+        if isinstance(last, ProjectNode):
+            names = {item.name: written(item.expr) for item in last.items}
+    described["exchange"] = {
+        "kind": stage.exchange.kind,
+        "keys": [names.get(key, key) for key in stage.exchange.keys],
+        "reason": stage.exchange.reason,
     }
     if stage.watermark is not None:
-        spec = stage.watermark
-        allowed = _duration(spec.allowed_lateness_us)
-        described["watermark"] = {
-            "column": spec.column,
-            "out_of_orderness": "unlimited"
-            if spec.out_of_orderness_us is None
-            else _duration(spec.out_of_orderness_us),
-            "max_ahead": None if spec.max_ahead_us is None else _duration(spec.max_ahead_us),
-            "late": spec.late,
-            "late_records": LATE[spec.late].format(allowed=allowed)
-            if spec.out_of_orderness_us is not None
-            else "none: disorder is unlimited, windows close at the end of the input",
-        }
+        described["watermark"] = _watermark(stage.watermark)
+    described["operators"] = [_node(node, names) for node in stage.nodes]
+    described["stream"] = stage.stream
+    described["updating"] = stage.updating
     return described
 
 
-def _node(node: Node) -> dict[str, Any]:
+def _watermark(spec: WatermarkSpec) -> dict[str, Any]:
+    if spec.out_of_orderness_us is None:
+        late = "none: disorder is unlimited, windows close at the end of the input"
+    else:
+        late = LATE[spec.late].format(allowed=_duration(spec.allowed_lateness_us))
+    disorder = spec.out_of_orderness_us
+    return {
+        "column": spec.column,
+        "out_of_orderness": "unlimited" if disorder is None else _duration(disorder),
+        "max_ahead": None if spec.max_ahead_us is None else _duration(spec.max_ahead_us),
+        "late": spec.late,
+        "late_records": late,
+    }
+
+
+def _node(node: Node, names: dict[str, str]) -> dict[str, Any]:
     if isinstance(node, FilterNode):
-        return {"operator": "filter", "predicate": str(node.predicate)}
-    if isinstance(node, ProjectNode):
-        return {"operator": "project", "columns": {item.name: str(item.expr) for item in node.items}}
-    return _aggregate(node)
+        return {"operator": "filter", "predicate": written(node.predicate, names)}
+    if isinstance(node, AggregateNode):
+        described = _aggregate(node, names)
+        # What follows refers to keys and aggregates by the planner's names.
+        keys = dict(zip(node.schema.names, described["keys"], strict=False))
+        names.clear()
+        names.update({**keys, **described["aggregates"]})
+        if node.having is not None:
+            described["having"] = written(node.having, names)
+        return described
+    return {"operator": "project", "columns": {item.name: written(item.expr, names) for item in node.items}}
 
 
-def _aggregate(node: AggregateNode) -> dict[str, Any]:
+def _aggregate(node: AggregateNode, names: Mapping[str, str]) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operator": "aggregate",
-        "keys": list(node.keys),
-        "aggregates": {
-            spec.name: f"{spec.function}({'DISTINCT ' if spec.distinct else ''}{spec.argument or '*'})"
-            + (f" FILTER ({spec.filter})" if spec.filter else "")
-            for spec in node.aggregates
-        },
+        "keys": [names.get(key, key) for key in node.keys],
+        "aggregates": {spec.name: _call(spec, names) for spec in node.aggregates},
         "emission": EMISSION[node.emit].format(granularity=node.granularity),
         "state": _state(node),
     }
     if node.window is not None:
-        described["window"] = (
-            f"{node.window.kind} of {_duration(node.window.size_us)} over {node.window.time}"
-        )
-    if node.having is not None:
-        described["having"] = str(node.having)
+        time = names.get(node.window.time, node.window.time)
+        described["window"] = f"{node.window.kind} of {_duration(node.window.size_us)} over {time}"
     return described
+
+
+def _call(spec: AggregateSpec, names: Mapping[str, str]) -> str:
+    argument = "*" if spec.argument is None else names.get(spec.argument, spec.argument)
+    text = f"{spec.function.upper()}({'DISTINCT ' if spec.distinct else ''}{argument})"
+    if spec.filter is None:
+        return text
+    return f"{text} FILTER (WHERE {names.get(spec.filter, spec.filter)})"
 
 
 def _state(node: AggregateNode) -> str:
@@ -130,21 +157,22 @@ def explain_text(plan: Mapping[str, Any]) -> str:
     """The text form of `describe_plan`'s result, one line per fact, indented by what it belongs to."""
     lines: list[str] = []
     for source in plan["sources"]:
-        traits = ", ".join(
-            str(value)
-            for key, value in source.items()
-            if key not in ("name", "columns", "predicates", "bounded")
-        )
-        lines.append(f"source {source['name']} ({traits}; {'bounded' if source['bounded'] else 'unbounded'})")
+        lines.append(f"source {source['name']}, {'bounded' if source['bounded'] else 'unbounded'}")
+        lines.append(f"  {_traits(source, ('name', 'columns', 'predicates', 'bounded'))}")
         columns = ", ".join(f"{name} {type_}" for name, type_ in source["columns"].items())
         lines.append(f"  decoded columns: {columns}")
         lines += [f"  pushed-down predicate: {predicate}" for predicate in source["predicates"]]
     for stage in plan["stages"]:
         lines += _stage_lines(stage)
     for sink in plan["sinks"]:
-        traits = ", ".join(str(value) for key, value in sink.items() if key not in ("name", "stream"))
-        lines.append(f"sink {sink['name']} ({traits}) takes {sink['stream']}")
+        lines.append(f"sink {sink['name']} takes {sink['stream']}")
+        lines.append(f"  {_traits(sink, ('name', 'stream'))}")
     return "\n".join(lines)
+
+
+def _traits(described: Mapping[str, Any], shown: tuple[str, ...]) -> str:
+    """What a connector says of itself, but for what is `shown` elsewhere."""
+    return ", ".join(f"{key} {value}" for key, value in described.items() if key not in shown)
 
 
 def _stage_lines(stage: Mapping[str, Any]) -> list[str]:
@@ -179,7 +207,7 @@ def _operator_lines(operator: Mapping[str, Any]) -> list[str]:
             name if text == name else f"{text} AS {name}" for name, text in operator["columns"].items()
         )
         return [f"  project: {columns}"]
-    aggregates = ", ".join(f"{text} AS {name}" for name, text in operator["aggregates"].items())
+    aggregates = ", ".join(operator["aggregates"].values())
     lines = [f"  aggregate: {aggregates or 'distinct keys'}"]
     facts = ("window", "having", "emission", "state")
     return lines + [f"    {fact}: {operator[fact]}" for fact in facts if fact in operator]
