@@ -15,10 +15,6 @@ Command = Callable[["Request"], int]
 # Registered with `options`, a mapping of each option that the command adds to one line about it.
 commands: Registry[Command] = Registry("command", "velostream.cli.commands")
 
-OK = 0
-FAILED = 1
-WRONG_INPUT = 2
-
 
 def outputs_dir() -> Path:
     """The folder that holds the folders of all runs."""

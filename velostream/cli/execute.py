@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from velostream.cli.command import FAILED, OK
+from velostream.cli.main import FAILED, OK
 from velostream.cli.progress import display
 from velostream.cli.request import located
 from velostream.cli.screen import Screen
 from velostream.cli.signals import Signals
-from velostream.cli.summary import brief_line, summary_lines
+from velostream.cli.summary import brief_lines, summary_lines
 from velostream.config.check import warnings
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def execute(composed: Composed, screen: Screen, *, prepared: Any = None, brief: 
     """Prepare, run, report. Raises VelostreamError before anything is made when the job is wrong.
 
     The folder `output_dir` gets the composed configuration and `report.json`; an empty one means none.
-    `brief` is the beginning of the one line that is then shown in place of the summary.
+    `brief` is the beginning of the line that is then shown in place of the summary.
     """
     from velostream.runtime.job import Job
     from velostream.runtime.prepare import prepare
@@ -68,7 +68,7 @@ def execute(composed: Composed, screen: Screen, *, prepared: Any = None, brief: 
             report = job.run()
     if folder is not None:
         save_report(report, folder)
-    screen.lines([brief_line(brief, report)] if brief else summary_lines(report, folder))
+    screen.lines(brief_lines(brief, report) if brief else summary_lines(report, folder))
     return Outcome(report, signals.code or exit_code(report))
 
 
@@ -113,3 +113,5 @@ def set_up_logging(level: str) -> None:
         handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
         root.addHandler(handler)
     logging.getLogger("velostream").setLevel(level)
+    # Faust logs under the name of its app's module, and warns at every start of a sensor that it misses.
+    logging.getLogger("velostream.runtime.app").setLevel(logging.ERROR)

@@ -9,11 +9,12 @@ import traceback
 from collections.abc import Sequence
 
 import velostream
-from velostream.cli.arguments import Arguments, parse_arguments
-from velostream.cli.command import FAILED, OK, WRONG_INPUT, commands
 from velostream.cli.screen import write_error
 from velostream.errors import InternalError, Problems, VelostreamError
 
+OK = 0
+FAILED = 1
+WRONG_INPUT = 2
 INTERRUPTED = 130
 
 
@@ -24,9 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = sys.argv[1:] if argv is None else list(argv)
     try:
-        return _dispatch(parse_arguments(given))
-    except InternalError:
-        return _defect("--debug" in given)
+        return _dispatch(given)
+    except InternalError as error:
+        return _defect(error, "--debug" in given)
     except VelostreamError as error:
         write_error(error.render())
         if isinstance(error, Problems):
@@ -38,11 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read the output has left. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except Exception:
-        return _defect("--debug" in given)
+    except Exception as error:
+        return _defect(error, "--debug" in given)
 
 
-def _dispatch(arguments: Arguments) -> int:
+def _dispatch(given: Sequence[str]) -> int:
+    # Importing takes a tenth of a second and more, and may be interrupted like the rest.
+    from velostream.cli.arguments import parse_arguments
+    from velostream.cli.command import commands
+
+    arguments = parse_arguments(given)
     if "version" in arguments.flags:
         print(f"velostream {velostream.__version__}")
         return OK
@@ -61,9 +67,9 @@ def _dispatch(arguments: Arguments) -> int:
     return commands[arguments.command](request)
 
 
-def _defect(debug: bool) -> int:
+def _defect(error: BaseException, debug: bool) -> int:
     """Say that velostream is at fault, and where the traceback lies."""
-    trace = traceback.format_exc()
+    trace = "".join(traceback.format_exception(error))
     if debug:
         write_error(trace)
         return FAILED
@@ -71,8 +77,9 @@ def _defect(debug: bool) -> int:
         "w", prefix="velostream-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:
         file.write(trace)
-    last = trace.strip().splitlines()[-1]
-    write_error(f"velostream: internal error: {last}\nthe traceback is in {file.name}; --debug shows it")
+    first = (str(error).splitlines() or [""])[0]
+    write_error(f"velostream: internal error: {type(error).__name__}: {first}")
+    write_error(f"the traceback is in {file.name}; --debug shows it")
     return FAILED
 
 

@@ -38,14 +38,21 @@ def summary_lines(report: Report, folder: Path | None) -> Iterator[str]:
         yield from _labelled("report", [shown(folder / "report.json")])
 
 
-def brief_line(beginning: str, report: Report) -> str:
-    """A run in one line."""
+def brief_lines(beginning: str, report: Report) -> Iterator[str]:
+    """A run in one line, and one for each failure that was logged."""
     if report.error:
-        return f"{beginning}: {report.state}, {report.error.splitlines()[0]}"
-    return (
-        f"{beginning}: {report.state}, {count(report.rate)} records/s, {count(report.rows_out)} rows out, "
-        f"{seconds(report.seconds)}"
-    )
+        yield f"{beginning}: {report.state}, {report.error.splitlines()[0]}"
+    else:
+        lost = "".join(
+            f", {count(report.records[name])} {name}"
+            for name in ("late", "failed")
+            if report.records.get(name)
+        )
+        yield (
+            f"{beginning}: {report.state}, {count(report.rate)} records/s, {count(report.rows_out)} rows out"
+            f"{lost}, {seconds(report.seconds)}"
+        )
+    yield from (f"  {failure}" for failure in report.failures)
 
 
 def _labelled(label: str, lines: list[str]) -> Iterator[str]:
@@ -68,7 +75,7 @@ def _lane(lane: dict[str, Any]) -> list[str]:
     seen = lane.get("cpus_seen") or []
     cpu = f"cpu {lane['cpu']}" if lane["cpu"] is not None else "unpinned"
     if lane["cpu"] is None and seen:
-        cpu += f" (cpu {', '.join(map(str, seen))})"
+        cpu += f", on cpu {', '.join(map(str, seen))}"
     return [
         str(lane["lane"]),
         cpu,

@@ -20,8 +20,9 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
-from velostream.cli.command import FAILED, OK, outputs_dir
+from velostream.cli.command import outputs_dir
 from velostream.cli.execute import execute, results_on_stdout
+from velostream.cli.main import FAILED, OK
 from velostream.cli.request import Request, unique_name
 from velostream.cli.screen import Screen
 from velostream.cli.sweep_table import Row, SweepTable

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -35,6 +35,15 @@ class Kinds:
 
     sources: Mapping[str, type[SourceConfig]]
     sinks: Mapping[str, type[SinkConfig]]
+
+    def in_yaml(self, group: str) -> dict[str, type[Any]]:
+        """Those that a file can describe. One with a field of type Any holds an object (a table, a
+        channel), and is made by programs only."""
+        return {
+            kind: config
+            for kind, config in self.of(group).items()
+            if Any not in get_type_hints(config).values()
+        }
 
     def of(self, group: str) -> Mapping[str, type[SourceConfig]] | Mapping[str, type[SinkConfig]]:
         return self.sources if group == "source" else self.sinks
@@ -90,6 +99,10 @@ def build_job(
     if run_dir is not None and not tree.get("output_dir"):
         name = tree.get("name", JobConfig.name)
         tree["output_dir"] = str(run_dir(str(name)))
+    output = tree.get("output_dir")
+    if isinstance(output, str) and "${" not in output:
+        # Before it is part of other paths, which then are absolute too.
+        tree["output_dir"] = absolute(output, origins.base("output_dir"))
     resolved = _resolve(tree, errors)
     _absolute_paths(resolved, tree, origins, ())
     job = _fit_job(resolved, kinds, errors)
@@ -127,12 +140,12 @@ def _fit_named(group: str, path: Keys, value: Any, kinds: Kinds, errors: list[Ve
     kind = value.get("kind")
     options = kinds.of(group)
     if kind in (None, "", "???"):
-        hint = "add 'kind': one of " + ", ".join(f"'{name}'" for name in sorted(options))
+        hint = "add 'kind': one of " + ", ".join(f"'{name}'" for name in sorted(kinds.in_yaml(group)))
         where = Where(key=".".join(path))
         errors.append(ConfigError(f"{group} '{path[1]}' has no kind", where=where, hint=hint))
         return None
     if kind not in options:
-        message, way_out = unknown(f"kind of {group}", str(kind), options)
+        message, way_out = unknown(f"kind of {group}", str(kind), kinds.in_yaml(group))
         errors.append(ConfigError(message, where=Where(key=".".join((*path, "kind"))), hint=way_out))
         return None
     return fit(value, options[kind], path, errors)
@@ -157,6 +170,11 @@ def _resolve(tree: Tree, errors: list[VelostreamError]) -> Tree:
         item = source[key]
         if not (isinstance(item, str) and "${" in item):
             return walk(node[key] if isinstance(item, (dict, list)) else None, item, path)
+        if "${output_dir}" in item and not tree.get("output_dir"):
+            where = Where(key=".".join(path))
+            hint = "set output_dir, or write a path without it"
+            errors.append(ConfigError(f"'{item}' needs output_dir, which is empty", where=where, hint=hint))
+            return item
         try:
             value = node[key]
         except OmegaConfBaseException as error:

@@ -54,6 +54,8 @@ class Composer:
                 raise ConfigError(f"there is no folder '{config_dir}'", where=Where(key="--config-dir"))
             self.folders.append(config_dir.resolve())
             self._refuse_shadows(config_dir)
+        # What Hydra made of the same choices before: the runs of a sweep differ mostly in values.
+        self.composed: dict[tuple[str, ...], tuple[Tree, tuple[Layer, ...]]] = {}
         _store_schemas(kinds)
 
     def _refuse_shadows(self, config_dir: Path) -> None:
@@ -74,7 +76,7 @@ class Composer:
             for file in (folder / group).glob("**/*.yaml")
         }
         if group in NAMED_GROUPS:
-            found.update(self.kinds.of(group))
+            found.update(self.kinds.in_yaml(group))
         return sorted(found)
 
     def compose(
@@ -208,14 +210,21 @@ class _Composition:
         if others:
             quoted = ",".join("'" + str(folder).replace("'", "\\'") + "'" for folder in others)
             arguments.append(f"hydra.searchpath=[{quoted}]")
-        try:
-            with initialize_config_dir(str(main), version_base="1.3"):
-                loader = GlobalHydra.instance().config_loader()
-                self._trace(loader.compute_defaults_list("config", arguments, RunMode.RUN).defaults)
-                config = compose("config", arguments)
-        except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-            return self._untyped(error)
-        return cast(Tree, OmegaConf.to_container(config))
+        known = self.composer.composed.get(key := (*arguments, repr(job)))
+        if known is None:
+            try:
+                with initialize_config_dir(str(main), version_base="1.3"):
+                    loader = GlobalHydra.instance().config_loader()
+                    self._trace(loader.compute_defaults_list("config", arguments, RunMode.RUN).defaults)
+                    config = compose("config", arguments)
+            except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+                return self._untyped(error)
+            known = self.composer.composed[key] = (
+                cast(Tree, OmegaConf.to_container(config)),
+                tuple(self.origins.layers),
+            )
+        self.origins.layers = list(known[1])
+        return copy.deepcopy(known[0])
 
     def _read_job(self) -> DictConfig | None:
         """The job that is not an option of the group: given as data or as a file."""
@@ -369,7 +378,7 @@ def _store_schemas(kinds: Kinds) -> None:
     store.store(group="schema", name="failure", node=FailureConfig)
     store.store(group="schema", name="observability", node=ObservabilityConfig)
     for group in NAMED_GROUPS:
-        for kind, config in kinds.of(group).items():
+        for kind, config in kinds.in_yaml(group).items():
             store.store(group=f"schema/{group}", name=kind, node=config)
             store.store(group=group, name=kind, node=config)
 

@@ -137,9 +137,10 @@ class DeploymentFile:
 
     def _overrides(self, composer: Composer, at: int, job: DeployedJob) -> dict[str, str]:
         """The overrides that the entry amounts to, and the key that each comes from."""
-        path = self.file.parent / job.job
+        beside = self.file.parent / job.job
+        is_file = beside.is_file() or beside.with_name(f"{beside.name}.yaml").is_file()
         is_option = job.job in composer.options("job")
-        found = {f"job={job.job if is_option else path}": f"jobs[{at}].job"}
+        found = {f"job={beside if is_file and not is_option else job.job}": f"jobs[{at}].job"}
         if job.name:
             found[f"name={job.name}"] = f"jobs[{at}].name"
         key = f"jobs[{at}].processor"

@@ -95,7 +95,7 @@ def _fit_dataclass(value: Any, hint: Any, path: Path, errors: list[VelostreamErr
         else:
             before = len(errors)
             fitted = fit(item, hints[name], inside, errors)
-            if len(errors) == before or is_dataclass(hints[name]):
+            if len(errors) == before or fitted is not None:
                 arguments[name] = fitted
     for name, field in known.items():
         if field.default_factory is not NO_DEFAULT or field.default not in (NO_DEFAULT, MISSING_VALUE):
@@ -125,13 +125,13 @@ def _fit_union(value: Any, options: tuple[Any, ...], path: Path, errors: list[Ve
 
 
 def _fit_choice(value: Any, options: tuple[Any, ...], path: Path, errors: list[VelostreamError]) -> Any:
-    if value not in options:
-        names = [str(option) for option in options]
-        way_out = did_you_mean(str(value), names) or "expected one of " + ", ".join(f"'{n}'" for n in names)
-        errors.append(
-            ConfigError(f"'{dotted(path)}' cannot be '{value}'", where=Where(key=dotted(path)), hint=way_out)
-        )
-    return value
+    if value in options:
+        return value
+    names = [str(option) for option in options]
+    way_out = did_you_mean(str(value), names) or "expected one of " + ", ".join(f"'{n}'" for n in names)
+    key = dotted(path)
+    errors.append(ConfigError(f"'{key}' cannot be '{value}'", where=Where(key=key), hint=way_out))
+    return None
 
 
 def _fit_scalar(value: Any, hint: Any, path: Path, errors: list[VelostreamError]) -> Any:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import Result, Runtime
 
+from velostream.cli.sweep_table import Row, plot
 from velostream.config.schema import JobConfig
+from velostream.runtime.report import Report
 
 Call = Callable[..., Result]
 
@@ -43,13 +45,17 @@ def test_every_combination_is_run_and_an_impossible_one_is_a_row(
         "processor=v1 has one lane, not 4; use processor=v2, or leave processor.partitions out"
     )
     assert result.out[:2] == [
-        "run 1: processor=v1 processor.partitions=1: completed, 2,000 records/s, 33 rows out, 0.50 s",
+        "run 1: processor=v1 processor.partitions=1: completed, 2,000 records/s, 33 rows out, "
+        "20 late, 10 failed, 0.50 s",
+        "  flights.csv:7: not an integer: 'x'",
+    ]
+    assert result.out[2:3] == [
         f"run 2: processor=v1 processor.partitions=4: failed, {rows[1]['reason']}",
     ]
     assert result.out[-1] == "best: failure=fail_batch processor=v2 processor.partitions=4"
 
 
-def test_the_table_is_on_the_screen_in_csv_in_json_and_drawn(
+def test_the_table_is_on_the_screen_in_json_and_drawn_after_each_run(
     runtime: Runtime, call: Call, tmp_path: Path
 ) -> None:
     result = call("-m", "processor.partitions=range(1,3)", "processor.block_size=1MiB,4MiB")
@@ -64,13 +70,27 @@ def test_the_table_is_on_the_screen_in_csv_in_json_and_drawn(
     [folder] = tmp_path.glob("outputs/flights/multirun-*")
     runs = json.loads((folder / "table.json").read_text())
     assert [run["report"]["records"]["used"] for run in runs] == [900] * 4
-    assert (folder / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "plot.png").read_text() == "4"
     assert (folder / "003" / "report.json").exists()
 
 
-def test_a_sweep_over_names_is_drawn_too(runtime: Runtime, call: Call, tmp_path: Path) -> None:
-    assert call("-m", "failure=fail_batch,log_and_continue").code == 0
-    assert list(tmp_path.glob("outputs/flights/multirun-*/plot.png"))
+@pytest.mark.parametrize(
+    "swept",
+    [
+        [{"processor": "v1", "processor.partitions": "1"}, {"processor": "v2", "processor.partitions": "2"}],
+        [{"failure": "fail_batch"}, {"failure": "log_and_continue"}],
+        [{}],
+    ],
+)
+def test_numbers_and_names_are_drawn(swept: list[dict[str, str]], tmp_path: Path) -> None:
+    rows = [Row(number, keys, Report("x", rate=100.0 * number)) for number, keys in enumerate(swept)]
+    plot([*rows, Row(9, swept[0], None, "impossible")], tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_is_drawn_while_no_run_has_completed(tmp_path: Path) -> None:
+    plot([Row(1, {}, None, "impossible")], tmp_path / "plot.png")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_that_fails_does_not_stop_the_sweep(runtime: Runtime, call: Call, tmp_path: Path) -> None:
@@ -121,7 +141,11 @@ def test_tuning_maximises_the_rate_and_gives_the_line_to_copy(
         "processor.block_size=choice(1MiB,4MiB)",
     )
     assert (result.code, len(runtime.run)) == (0, 3)
-    assert result.out[-1].startswith("best: processor.partitions=2 processor.block_size=")
+    assert result.out[-1].startswith("best: ")
+    assert set(result.out[-1].split()[1:]) in (
+        {"processor.partitions=2", "processor.block_size=1MiB"},
+        {"processor.partitions=2", "processor.block_size=4MiB"},
+    )
     assert {row["processor.block_size"] for row in _table(tmp_path)} <= {"1MiB", "4MiB"}
 
 

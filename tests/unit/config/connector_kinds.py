@@ -1,30 +1,13 @@
-"""Connector dataclasses to compose with: what the configuration room knows of connectors."""
+"""Connectors to compose with: the real ones, and one that has a key without a default."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from omegaconf import MISSING
 
-from velostream.config.build import Kinds
-from velostream.config.schema import SinkConfig, SourceConfig
-
-
-@dataclass
-class FileSource(SourceConfig):
-    kind: str = "file"
-    path: str = ""
-    format: str = ""
-    format_options: dict[str, Any] = field(default_factory=dict)
-    follow: bool = False
-
-
-@dataclass
-class GeneratorSource(SourceConfig):
-    kind: str = "generator"
-    count: int | None = None
-    seed: int = 0
+from velostream.cli.request import all_kinds
+from velostream.config.schema import SourceConfig
 
 
 @dataclass
@@ -34,20 +17,5 @@ class KafkaSource(SourceConfig):
     brokers: list[str] = field(default_factory=list)
 
 
-@dataclass
-class FileSink(SinkConfig):
-    kind: str = "file"
-    path: str = ""
-    format: str = ""
-
-
-@dataclass
-class ConsoleSink(SinkConfig):
-    kind: str = "console"
-    limit: int = 100
-
-
-KINDS = Kinds(
-    {"file": FileSource, "generator": GeneratorSource, "kafka": KafkaSource},
-    {"file": FileSink, "console": ConsoleSink},
-)
+_REAL = all_kinds()
+KINDS = replace(_REAL, sources={**_REAL.sources, "kafka": KafkaSource})

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from connector_kinds import FileSource
 
 from velostream.config.check import validate, warnings
 from velostream.config.schema import JobConfig
+from velostream.connectors.file import FileSourceConfig as FileSource
 
 
 def _job(**source: Any) -> JobConfig:
@@ -60,7 +60,8 @@ def _set(path: str, value: Any) -> Callable[[JobConfig], None]:
         (
             "processor.queue_size",
             "1MiB",
-            "processor.queue_size: a queue of 1MiB does not hold one block of 4MiB; raise processor.queue_size",
+            "processor.queue_size: a queue of 1MiB does not hold one block of 4MiB; "
+            "raise processor.queue_size",
         ),
         (
             "failure.dlq_path",

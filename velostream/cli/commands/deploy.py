@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from velostream.cli.command import FAILED, OK, commands, outputs_dir
+from velostream.cli.command import commands, outputs_dir
 from velostream.cli.execute import results_on_stdout, save_config, save_report, set_up_logging
+from velostream.cli.main import FAILED, OK
 from velostream.cli.request import Request, unique_name
 from velostream.cli.screen import Screen
 from velostream.cli.signals import Signals

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from velostream.cli.command import OK, commands
+from velostream.cli.command import commands
+from velostream.cli.main import OK
 from velostream.cli.request import Request, located
 from velostream.cli.screen import Screen
 from velostream.errors import ConfigError, Where, did_you_mean

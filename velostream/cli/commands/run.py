@@ -12,4 +12,6 @@ from velostream.cli.screen import Screen
 def run(request: Request) -> int:
     """Run the job to its end; results and report.json go to outputs/<job>/<time>."""
     composed = request.compose()
-    return execute(composed, Screen(results_on_stdout(composed.job))).code
+    screen = Screen(results_on_stdout(composed.job))
+    # The result is what the person of a bare query wants to see.
+    return execute(composed, screen, brief="" if request.arguments.sql is None else composed.job.name).code

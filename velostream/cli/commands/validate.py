@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from velostream.cli.command import OK, commands
+from velostream.cli.command import commands
+from velostream.cli.main import OK
 from velostream.cli.request import Request, located
 from velostream.cli.screen import Screen
 from velostream.config.check import warnings
