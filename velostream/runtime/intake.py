@@ -109,7 +109,7 @@ class Intake:
         self.in_flight += 1
         turn = partition.admitted
         partition.admitted += 1
-        lane = min(self._lanes, key=lambda lane: lane.queued_bytes)
+        lane = min(self._lanes, key=lambda lane: (lane.queued_bytes, lane.dealt))
         if isinstance(content, EndOfPartition):
             lane.put_block(partial(self._say, partition, turn, ticket, END), 0)
         elif isinstance(content, IdlePartition):

@@ -40,6 +40,7 @@ class Lane:
         self.seconds: dict[str, float] = {}
         self.counters: dict[str, Counters] = {}
         self.queued_bytes = 0
+        self.dealt = 0
         self._on_error = on_error
         self._batches: deque[Task] = deque()
         self._blocks: deque[tuple[Task, int]] = deque()
@@ -66,6 +67,7 @@ class Lane:
         with self._wake:
             self._blocks.append((task, size))
             self.queued_bytes += size
+            self.dealt += 1
             self._wake.notify()
 
     def put_batch(self, task: Task) -> None:
