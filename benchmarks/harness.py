@@ -119,4 +119,6 @@ def _report(console: Console, scenario: str, title: str, records: int, outcomes:
     Path(f"{target}.json").write_text(
         json.dumps({"title": title, "records": records, "machine": machine(), "runs": rows}, indent=2)
     )
-    Path(f"{target}.md").write_text(f"{title}, {records:,} records\n\n" + "\n".join(lines) + f"\n\n{machine()}\n")
+    Path(f"{target}.md").write_text(
+        f"{title}, {records:,} records\n\n" + "\n".join(lines) + f"\n\n{machine()}\n"
+    )

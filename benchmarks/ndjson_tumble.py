@@ -72,7 +72,8 @@ def run_duckdb(path: Path, result: Path) -> float:
         f"""
         COPY (
             SELECT symbol, make_timestamp(ts // 60000 * 60000000) AS _window_start, count(*) AS n,
-                   sum(quantity)::BIGINT AS quantity, avg(price) AS mean, min(price) AS low, max(price) AS high
+                   sum(quantity)::BIGINT AS quantity, avg(price) AS mean,
+                   min(price) AS low, max(price) AS high
             FROM read_json('{path}', format = 'newline_delimited', columns = {{{columns}}})
             GROUP BY ALL
         ) TO '{result}' (FORMAT json)

@@ -1,5 +1,3 @@
 from typing_extensions import Buffer
 
-def prefixes(
-    data: Buffer, delimiter: int
-) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]: ...
+def prefixes(data: Buffer, delimiter: int) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]: ...
