@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from velostream.cli.arguments import Arguments
 from velostream.cli.command import outputs_dir
-from velostream.errors import Problems, VelostreamError, raise_all
+from velostream.errors import Problems, VelostreamError, Where, raise_all
 
 if TYPE_CHECKING:
     from velostream.config.build import Composed, Kinds
@@ -61,22 +61,26 @@ class Request:
     def compose(self, more: Sequence[str] = (), run_dir: Callable[[str], Path] | None = None) -> Composed:
         """The job that the arguments describe, with `more` overrides; by default its output folder is a new
         one under `outputs/<job name>` (named here, made by whoever runs it). A bare query has none."""
-        given = None if self.arguments.sql is None else self._query(self.arguments.sql)
-        if run_dir is None and given is None:
-            run_dir = new_run_dir
-        return self.composer.compose([*self.arguments.overrides, *more], given=given, run_dir=run_dir)
+        if self.arguments.sql is not None:
+            return self._query(self.arguments.sql, more)
+        return self.composer.compose([*self.arguments.overrides, *more], run_dir=run_dir or new_run_dir)
 
-    def _query(self, sql: str) -> dict[str, Any]:
+    def _query(self, sql: str, more: Sequence[str]) -> Composed:
         """The job of a bare query: its inputs are the files in FROM, its output is a table on the screen."""
         from velostream.sql.parser import parse
 
-        paths = {ref.name: ref.path for ref in parse(sql).inputs if ref.path is not None}
-        return {
+        files = [ref for ref in parse(sql).inputs if ref.path is not None]
+        given = {
             "name": "query",
             "sql": sql,
-            "sources": {name: {"kind": "file", "path": path} for name, path in paths.items()},
+            "sources": {ref.name: {"kind": "file", "path": ref.path} for ref in files},
             "sinks": {"output": {"kind": "console"}},
         }
+        composed = self.composer.compose([*self.arguments.overrides, *more], given=given)
+        for ref in files:
+            if ref.span is not None:
+                composed.origins.places["sources", ref.name, "path"] = Where.in_text(sql, *ref.span)
+        return composed
 
 
 def new_run_dir(name: str) -> Path:

@@ -107,6 +107,8 @@ class Origins:
 
     layers: list[Layer] = field(default_factory=list)
     overrides: dict[Keys, str] = field(default_factory=dict)
+    # Keys that stand in no file but somewhere else: in the text of a query.
+    places: dict[Keys, Where] = field(default_factory=dict)
     # What paths in overrides are relative to; None: the working directory.
     override_base: Path | None = None
 
@@ -117,6 +119,8 @@ class Origins:
             override = self._override(keys[:length], below=length == len(keys))
             if override is not None:
                 return Where(key=f"override '{override}'")
+            if keys[:length] in self.places:
+                return self.places[keys[:length]]
             layer = self._layer(keys[:length])
             if layer is not None:
                 return layer[1]

@@ -117,6 +117,15 @@ def test_a_bare_query_with_a_mistake_shows_it(runtime: Runtime, call: Call) -> N
     assert result.err[0].startswith("query:1:8: ")
 
 
+def test_a_file_that_a_bare_query_misses_is_underlined_in_it(runtime: Runtime, call: Call) -> None:
+    runtime.prepare_error = ConnectorError("no file 'x.csv'", where=Where(key="sources.x.path"))
+    assert call("SELECT a FROM 'x.csv'").err == [
+        "query:1:15: no file 'x.csv'",
+        "  1 | SELECT a FROM 'x.csv'",
+        "                    ^^^^^^^",
+    ]
+
+
 def test_validate_prints_the_schema_and_leaves_nothing(runtime: Runtime, call: Call, tmp_path: Path) -> None:
     result = call("command=validate")
     assert (result.code, result.err) == (0, [])
