@@ -1,4 +1,4 @@
-# make run | build | build-debug | check | fix | test | test-all | bench | clean
+# make run | build | check | fix | test | test-all | bench | clean
 # Needs Python 3.11 to 3.13 with venv, a C compiler and make; everything else is installed into .venv.
 PYTHON ?= python3
 VENV   ?= .venv
@@ -8,7 +8,7 @@ ONLY   ?=
 
 SOURCES := $(wildcard cython_ext/*.pyx cython_ext/*.pxd cython_ext/simd/*.h)
 
-.PHONY: run build build-debug check fix test test-all bench clean
+.PHONY: run build check fix test test-all bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml requirements.lock

@@ -23,7 +23,7 @@ from velostream.runtime.dataflow import Dataflow
 from velostream.runtime.failures.base import failures
 from velostream.runtime.failures.dead_letters import DeadLetterFile
 from velostream.runtime.intake import Intake
-from velostream.runtime.lane import Lane, usable_cpus
+from velostream.runtime.lane import CAN_PIN, Lane, usable_cpus
 from velostream.runtime.loop import shared_loop, submit
 from velostream.runtime.outlets import Outlet
 from velostream.runtime.prepare import Prepared, prepare

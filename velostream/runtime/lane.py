@@ -14,6 +14,9 @@ from velostream.runtime.counters import Counters
 
 logger = logging.getLogger("velostream.lane")
 
+# macOS has no call that pins a thread; lanes run unpinned there, and the command line says so.
+CAN_PIN = hasattr(os, "sched_setaffinity")
+
 Task = Callable[["Lane"], None]
 
 
