@@ -183,7 +183,7 @@ def unknown(kind: str, word: str, candidates: Iterable[str]) -> tuple[str, str]:
     """Message and hint for a name that does not exist: the nearest one, else the list.
 
     >>> unknown("format", "jsn", ["csv", "ndjson"])
-    ("unknown format 'jsn'", "expected one of 'csv', 'ndjson'")
+    ("unknown format 'jsn'", "did you mean 'ndjson'?")
     """
     names = sorted(candidates)
     hint = did_you_mean(word, names)
