@@ -162,6 +162,7 @@ def _traits(used: Mapping[str, Source], errors: list[VelostreamError]) -> dict[s
         try:
             traits[name] = SourceTraits(source.schema.arrow(), source.bounded, _watermark(source))
             source.partitions()
+            source.total_bytes()
         except VelostreamError as error:
             errors.append(error)
     return traits
