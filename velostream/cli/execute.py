@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from velostream.config.check import warnings
 if TYPE_CHECKING:
     from velostream.config.build import Composed
     from velostream.config.schema import JobConfig
+    from velostream.runtime.prepare import Prepared
     from velostream.runtime.report import Progress, Report
 
 
@@ -55,6 +57,8 @@ def execute(composed: Composed, screen: Screen, *, prepared: Any = None, brief: 
     if folder is not None:
         save_config(composed, folder)
     screen.lines(f"warning: {text}" for text in warnings(config))
+    if not brief:
+        screen.lines(inferred_lines(prepared))
     with display(config.name, config.observability.progress, screen) as shown:
 
         def on_progress(progress: Progress) -> None:
@@ -70,6 +74,16 @@ def execute(composed: Composed, screen: Screen, *, prepared: Any = None, brief: 
         save_report(report, folder)
     screen.lines(brief_lines(brief, report) if brief else summary_lines(report, folder))
     return Outcome(report, signals.code or exit_code(report))
+
+
+def inferred_lines(prepared: Prepared) -> Iterator[str]:
+    """What was inferred about the sources: a wrong guess must be seen where it is made."""
+    from velostream.sql.typenames import type_name
+
+    for name in sorted(prepared.inferred):
+        fields = prepared.schemas[name].fields
+        columns = ", ".join(f"{field.name} {type_name(field.type)}" for field in fields)
+        yield f"{name}, inferred: {columns}"
 
 
 def exit_code(report: Report) -> int:

@@ -22,6 +22,9 @@ def _files(folder: Path) -> list[str]:
     return sorted(str(file.relative_to(folder)) for file in folder.rglob("*"))
 
 
+INFERRED = "flights, inferred: origin VARCHAR, price DECIMAL(10, 2)"
+
+
 def test_a_run_ends_with_a_summary_and_leaves_its_folder(
     runtime: Runtime, call: Call, tmp_path: Path
 ) -> None:
@@ -30,6 +33,7 @@ def test_a_run_ends_with_a_summary_and_leaves_its_folder(
     inside = f"outputs/flights/{folder.name}"
     assert (result.code, result.err) == (0, [])
     assert result.out == [
+        INFERRED,
         "flights: completed in 0.50 s, processor v2:2",
         "  records   in 1,000   used 900   filtered 70   late 20   failed 10",
         "  rows out  33",
@@ -54,7 +58,7 @@ def test_a_job_that_fails_while_it_runs_exits_with_1(runtime: Runtime, call: Cal
     runtime.script = lambda config: {"state": "failed", "error": "flights.csv: gone"}
     result = call()
     assert result.code == 1
-    assert result.out[:2] == [
+    assert result.out[1:3] == [
         "flights: failed in 0.50 s, processor v2:2",
         "  error     flights.csv: gone",
     ]
@@ -68,7 +72,7 @@ def test_a_signal_stops_the_job_which_then_reports(
     runtime.script = lambda config: {"open_windows": 12}
     result = call()
     assert (result.code, runtime.calls) == (code, [f"stop {number.name}"])
-    assert result.out[0] == "flights: interrupted in 0.50 s, processor v2:2"
+    assert result.out[1] == "flights: interrupted in 0.50 s, processor v2:2"
     assert "  open      12 windows, not emitted" in result.out
 
 
@@ -85,17 +89,18 @@ def test_handlers_are_what_they_were_after_a_run(runtime: Runtime, call: Call) -
 
 def test_piped_progress_is_a_line_each_five_seconds(runtime: Runtime, call: Call) -> None:
     runtime.progress = tuple(Progress(1000 * at, 100 * at, 2000, 2 * at, float(at)) for at in range(1, 12))
-    assert call().out[:2] == [
+    assert call().out[:3] == [
+        INFERRED,
         "flights: 5,000 records (25%), 10 rows out, 1,000 records/s, 5.00 s",
         "flights: 10,000 records (50%), 20 rows out, 1,000 records/s, 10.0 s",
     ]
-    assert call("observability=quiet").out[0].startswith("flights: completed")
+    assert call("observability=quiet").out[1].startswith("flights: completed")
 
 
 def test_results_on_standard_output_are_alone_there(runtime: Runtime, call: Call) -> None:
     result = call("sink=console")
     assert result.out == []
-    assert result.err[0] == "flights: completed in 0.50 s, processor v2:2"
+    assert result.err[1] == "flights: completed in 0.50 s, processor v2:2"
 
 
 def test_a_bare_query_reads_the_files_it_names_and_writes_none(
@@ -127,6 +132,7 @@ def test_a_file_that_a_bare_query_misses_is_underlined_in_it(runtime: Runtime, c
 
 
 def test_validate_prints_the_schema_and_leaves_nothing(runtime: Runtime, call: Call, tmp_path: Path) -> None:
+    runtime.inferred = {"flights"}
     result = call("command=validate")
     assert (result.code, result.err) == (0, [])
     assert result.out == [
