@@ -32,6 +32,7 @@ class Runtime:
     run: list[JobConfig] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     prepare_error: VelostreamError | None = None
+    inferred: set[str] = field(default_factory=set)
 
     def prepare(self, job: JobConfig) -> Any:
         self.prepared.append(job)
@@ -41,7 +42,7 @@ class Runtime:
         return SimpleNamespace(
             plan=SimpleNamespace(sinks={"departures": "departures"}),
             schemas={"flights": schema},
-            inferred={"flights"},
+            inferred=self.inferred,
             explain=lambda: {"stages": []},
             explain_text=lambda: "stage 1: scan flights",
         )
