@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from threading import Lock
 from typing import Any, Self
@@ -209,18 +209,18 @@ class StreamJobServer:
 
         A job may read what another makes, whatever the order: all have subscribed before the first starts,
         so no row is missed. Each runs on the processor of its own configuration; one without sinks, whose
-        streams no other reads, prints its rows. Raises VelostreamError, before any starts, when one is wrong.
+        streams no other of them reads, prints its rows. Raises VelostreamError, before any starts, when one
+        is wrong.
         """
-        read = {name: streams_read(config) for name, config in jobs}
+        read: set[str] = set().union(*(streams_read(config) for _, config in jobs))
         admitted: dict[str, Deployed] = {}
         with self._deploying:
             try:
                 for name, config in producers_first(jobs):
-                    made = streams_made(name, config)
-                    alone = not any(made & streams for other, streams in read.items() if other != name)
+                    alone = not streams_made(name, config) & read
                     processor = JobProcessorConfig.from_config(config.processor)
                     admitted[name] = self._admit(
-                        name, "1", name, config, processor, keep_sinks=bool(config.sinks) or alone
+                        name, "1", name, config, processor, bool(config.sinks) or alone, read
                     )
             except VelostreamError:
                 for deployed in admitted.values():
@@ -251,8 +251,12 @@ class StreamJobServer:
         config: JobConfig,
         processor: JobProcessorConfig,
         keep_sinks: bool,
+        readers: Collection[str] | None = None,
     ) -> Deployed:
-        """Check a job and enter it, not started, its inputs subscribed to. `_deploying` is held."""
+        """Check a job and enter it, not started, its inputs subscribed to. `_deploying` is held.
+
+        `keep_sinks` and `readers` are those of `publish`.
+        """
         running = [deployed for deployed in self._jobs.values() if not deployed.status.ended]
         if len(running) >= self.max_jobs:
             raise ConfigError(f"Maximum jobs limit reached ({self.max_jobs})", hint="stop a job first")
@@ -266,7 +270,7 @@ class StreamJobServer:
         config = replace(config, sources={**_inputs(config, running), **config.sources})
         runner = make_processor(processor)
         prepared = prepare(replace(config, processor=processor.to_config(config.processor)))
-        streams = publish(prepared, topic, keep_sinks)
+        streams = publish(prepared, topic, keep_sinks, readers)
         _check_names(streams, running)
         logger.info("Job '%s' using JobProcessor architecture: %s", name, processor.description())
         inputs = [source for source in prepared.sources.values() if isinstance(source, ChannelSource)]

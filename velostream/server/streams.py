@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from velostream.config.schema import JobConfig
@@ -23,9 +23,12 @@ class Stream:
     updating: bool
 
 
-def publish(prepared: Prepared, topic: str, keep_sinks: bool) -> list[Stream]:
+def publish(
+    prepared: Prepared, topic: str, keep_sinks: bool, readers: Collection[str] | None = None
+) -> list[Stream]:
     """Give each CREATE's rows a channel, and the last query's, which is called `topic` too; no lane has
-    started. Without `keep_sinks` the job's other sinks are taken away."""
+    started. Without `keep_sinks` the job's other sinks are taken away. `readers` has the names, in lower
+    case, of the streams that will be read; None: any may be."""
     queries = prepared.script.queries
     names: dict[str, list[str]] = {}
     for number, query in enumerate(queries):
@@ -33,7 +36,7 @@ def publish(prepared: Prepared, topic: str, keep_sinks: bool) -> list[Stream]:
         given = [] if query.name is None else [query.name]
         if last and topic not in given:
             given.append(topic)
-        if given:
+        if given and (readers is None or any(name.lower() in readers for name in given)):
             names[query.name or result_name(number, prepared.script)] = given
     sinks: dict[str, Sink] = dict(prepared.sinks) if keep_sinks else {}
     taken = {name: stream for name, stream in prepared.plan.sinks.items() if name in sinks}
