@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +26,15 @@ from velostream.runtime.lane import CAN_PIN, Lane, usable_cpus
 from velostream.runtime.loop import shared_loop, submit
 from velostream.runtime.outlets import Outlet
 from velostream.runtime.prepare import Prepared, prepare
-from velostream.runtime.report import Progress, Report
+from velostream.runtime.report import (
+    Progress,
+    Report,
+    counters_by_query,
+    lane_figures,
+    outlet_figures,
+    processor_text,
+    stage_times,
+)
 from velostream.runtime.stages import Stages
 from velostream.runtime.transport import Inputs
 
@@ -90,6 +97,7 @@ class Job:
         self._intake: Intake | None = None
         self._lanes: list[Lane] = []
         self._idle_waiters: list[asyncio.Future[None]] = []
+        self._finishing: asyncio.Future[None] | None = None
 
     # --- from outside ---------------------------------------------------------------------------
 
@@ -181,8 +189,7 @@ class Job:
         partitions = {name: len(source.partitions()) for name, source in prepared.sources.items()}
         stages = Stages(prepared.plan, partitions, self._outlets, lanes, config.key_groups)
         self._dataflow = Dataflow(stages, config.key_groups)
-        # macOS does not pin threads (validate warns of it).
-        pinned = config.affinity and config.version == "v2" and hasattr(os, "sched_setaffinity")
+        pinned = config.affinity and config.version == "v2" and CAN_PIN
         self._lanes = [
             Lane(
                 f"{self.config.name}/lane/{number}",
@@ -317,7 +324,7 @@ class Job:
             self._spawn_finish(error)
 
     def _spawn_finish(self, error: BaseException | None) -> None:
-        if not self.state.ended and getattr(self, "_finishing", None) is None:
+        if not self.state.ended and self._finishing is None:
             self._finishing = asyncio.ensure_future(self._finish(error))
 
     async def _finish(self, error: BaseException | None) -> None:
@@ -377,12 +384,7 @@ class Job:
         """
         assert self._prepared is not None
         plan = self._prepared.plan
-        queries: dict[str, Counters] = {}
-        for stage in plan.stages:
-            queries.setdefault(stage.query, Counters())
-        for lane in self._lanes:
-            for query, counters in list(lane.counters.items()):
-                queries[query].add(counters)
+        queries = counters_by_query(plan, self._lanes)
         keyed = []
         if self.state.ended:
             keyed = [stage for stages in self._dataflow.stages.keyed for stage in stages.values()]
@@ -407,19 +409,9 @@ class Job:
             rate=read / seconds if seconds else 0.0,
             bytes_in=self._intake.bytes_read if self._intake is not None else 0,
             queries=[{"name": name, **counters.to_dict()} for name, counters in queries.items()],
-            stages=_stage_times(self._lanes),
-            lanes=[_lane_line(lane) for lane in self._lanes],
-            sinks=[
-                {
-                    "name": outlet.name,
-                    "kind": outlet.sink.config.kind,
-                    "stream": outlet.stream,
-                    "rows": outlet.rows,
-                    "bytes": outlet.bytes_written,
-                    "location": outlet.location,
-                }
-                for outlet in self._outlets.values()
-            ],
+            stages=stage_times(self._lanes),
+            lanes=[lane_figures(lane) for lane in self._lanes],
+            sinks=[outlet_figures(outlet) for outlet in self._outlets.values()],
             open_windows=sum(stage.aggregate.open_windows for stage in keyed),
             state_rows=sum(stage.aggregate.open_groups for stage in keyed),
             state_bytes=sum(stage.aggregate.nbytes for stage in keyed),
@@ -435,36 +427,6 @@ class Job:
         if isinstance(self._error, VelostreamError):
             return self._error.render()
         return f"internal error: {type(self._error).__name__}: {self._error}"
-
-
-def processor_text(version: str, lanes: int, affinity: bool) -> str:
-    """`v1`, `v2:8`, `v2:8:affinity`: the text form of a processor."""
-    if version != "v2":
-        return version
-    return f"v2:{lanes}{':affinity' if affinity else ''}"
-
-
-def _stage_times(lanes: list[Lane]) -> list[dict[str, Any]]:
-    order = ("read", "decode", "evaluate", "lateness", "exchange", "aggregate", "encode", "write")
-    seconds = {what: sum(lane.seconds.get(what, 0.0) for lane in lanes) for what in order}
-    busy = sum(lane.busy_seconds for lane in lanes) or 1.0
-    return [
-        {"name": what, "seconds": spent, "share": spent / busy} for what, spent in seconds.items() if spent
-    ]
-
-
-def _lane_line(lane: Lane) -> dict[str, Any]:
-    inside = sum(lane.seconds.values())
-    return {
-        "lane": lane.number,
-        "cpu": lane.cpu,
-        "cpus_seen": sorted(lane.cpus_seen),
-        "blocks": lane.blocks,
-        "records": lane.records,
-        "busy_seconds": lane.busy_seconds,
-        "cpu_seconds": lane.cpu_seconds,
-        "python_share": max(0.0, 1 - inside / lane.busy_seconds) if lane.busy_seconds else 0.0,
-    }
 
 
 def _path_of(file: DeadLetterFile | None) -> str | None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from velostream.plan.nodes import Plan
+from velostream.runtime.counters import Counters
+from velostream.runtime.lane import Lane
+from velostream.runtime.outlets import Outlet
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +57,56 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, keys as the fields."""
         return asdict(self)
+
+
+def processor_text(version: str, lanes: int, affinity: bool) -> str:
+    """`v1`, `v2:8`, `v2:8:affinity`: the text form of a processor."""
+    if version != "v2":
+        return version
+    return f"v2:{lanes}{':affinity' if affinity else ''}"
+
+
+def stage_times(lanes: Sequence[Lane]) -> list[dict[str, Any]]:
+    """Seconds by kind of work, summed over the lanes, and their share of the lanes' busy time."""
+    order = ("read", "decode", "evaluate", "lateness", "exchange", "aggregate", "encode", "write")
+    seconds = {what: sum(lane.seconds.get(what, 0.0) for lane in lanes) for what in order}
+    busy = sum(lane.busy_seconds for lane in lanes) or 1.0
+    return [
+        {"name": what, "seconds": spent, "share": spent / busy} for what, spent in seconds.items() if spent
+    ]
+
+
+def lane_figures(lane: Lane) -> dict[str, Any]:
+    """What a lane has done, and on which CPUs; `python_share` is busy time outside all kinds of work."""
+    inside = sum(lane.seconds.values())
+    return {
+        "lane": lane.number,
+        "cpu": lane.cpu,
+        "cpus_seen": sorted(lane.cpus_seen),
+        "blocks": lane.blocks,
+        "records": lane.records,
+        "busy_seconds": lane.busy_seconds,
+        "cpu_seconds": lane.cpu_seconds,
+        "python_share": max(0.0, 1 - inside / lane.busy_seconds) if lane.busy_seconds else 0.0,
+    }
+
+
+def outlet_figures(outlet: Outlet) -> dict[str, Any]:
+    """What a sink has taken, and where it lies."""
+    return {
+        "name": outlet.name,
+        "kind": outlet.sink.config.kind,
+        "stream": outlet.stream,
+        "rows": outlet.rows,
+        "bytes": outlet.bytes_written,
+        "location": outlet.location,
+    }
+
+
+def counters_by_query(plan: Plan, lanes: Sequence[Lane]) -> dict[str, Counters]:
+    """Each query's counters, summed over the lanes, in the order of the plan."""
+    queries: dict[str, Counters] = {stage.query: Counters() for stage in plan.stages}
+    for lane in lanes:
+        for query, counters in list(lane.counters.items()):
+            queries[query].add(counters)
+    return queries
