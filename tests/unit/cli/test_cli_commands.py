@@ -132,7 +132,6 @@ def test_a_file_that_a_bare_query_misses_is_underlined_in_it(runtime: Runtime, c
 
 
 def test_validate_prints_the_schema_and_leaves_nothing(runtime: Runtime, call: Call, tmp_path: Path) -> None:
-    runtime.inferred = {"flights"}
     result = call("command=validate")
     assert (result.code, result.err) == (0, [])
     assert result.out == [
