@@ -23,6 +23,7 @@ def validate(job: JobConfig) -> list[VelostreamError]:
         *_job(job),
         *_processor(job.processor),
         *_failure(job.failure),
+        *_dead_letters(job),
         *(
             problem
             for name, source in job.sources.items()
@@ -35,6 +36,8 @@ def validate(job: JobConfig) -> list[VelostreamError]:
 def warnings(job: JobConfig) -> list[str]:
     """What works, but not as the configuration may make one think."""
     found: list[str] = []
+    if job.processor.affinity and job.processor.version == "v1":
+        found.append("processor.affinity: the lane of processor=v1 is never pinned; use processor=v2")
     if job.processor.affinity and sys.platform == "darwin":
         found.append("processor.affinity: macOS does not pin threads; the lanes run unpinned")
     return found
@@ -107,6 +110,13 @@ def _processor(processor: ProcessorConfig) -> Iterator[VelostreamError]:
                 f"a queue of {processor.queue_size} does not hold one block of {processor.block_size}",
                 "raise processor.queue_size",
             )
+
+
+def _dead_letters(job: JobConfig) -> Iterator[VelostreamError]:
+    if job.failure.strategy == "send_to_dlq" and not (job.failure.dlq_path or job.output_dir):
+        yield _error(
+            "failure.dlq_path", "failure=send_to_dlq has no file to write to", "set failure.dlq_path"
+        )
 
 
 def _failure(failure: FailureConfig) -> Iterator[VelostreamError]:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from velostream.config.check import validate, warnings
-from velostream.config.schema import JobConfig
+from velostream.config.schema import FailureConfig, JobConfig, ProcessorConfig
 from velostream.connectors.file import FileSourceConfig as FileSource
 
 
@@ -144,3 +145,16 @@ def test_affinity_is_a_warning_where_threads_cannot_be_pinned(monkeypatch: pytes
     assert warnings(job) == ["processor.affinity: macOS does not pin threads; the lanes run unpinned"]
     monkeypatch.setattr("sys.platform", "linux")
     assert warnings(job) == []
+
+
+def test_dead_letters_need_a_file() -> None:
+    job = JobConfig(sql="SELECT a FROM t", failure=FailureConfig(strategy="send_to_dlq"))
+    [problem] = validate(job)
+    assert problem.where is not None
+    assert (problem.where.key, problem.hint) == ("failure.dlq_path", "set failure.dlq_path")
+    assert validate(replace(job, output_dir="outputs/x")) == []
+
+
+def test_affinity_of_v1_is_warned_of() -> None:
+    job = JobConfig(sql="SELECT a FROM t", processor=ProcessorConfig(version="v1", affinity=True))
+    assert any("processor=v1 is never pinned" in text for text in warnings(job))
