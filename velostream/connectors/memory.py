@@ -88,7 +88,9 @@ class MemorySource(Source):
         config = self.config
         errors: list[VelostreamError] = []
         if config.schema:
-            declared = schema_of(config.schema, config.timestamp_formats, config.timezone)
+            declared = schema_of(
+                config.schema, config.timestamp_formats, config.timezone, f"sources.{self.name}"
+            )
             for name in declared.names:
                 if name not in given.names:
                     message, hint = unknown("column", name, given.names)

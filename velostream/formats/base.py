@@ -109,4 +109,3 @@ class Format(ABC):
 
     @abstractmethod
     def encoder(self, schema: pa.Schema) -> Encoder: ...
-

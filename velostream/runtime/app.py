@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import uuid
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,9 @@ class App(faust.App):  # type: ignore[misc]
 
     inputs: transport.Inputs
 
+    def _create_directories(self) -> None:
+        """Faust's own makes a folder for its tables, where the process happens to stand."""
+
 
 def make_app(
     name: str, inputs: transport.Inputs, submit: Submit, on_error: Callable[[BaseException], None]
@@ -31,6 +35,11 @@ def make_app(
     Call it on the loop that is to run it. One app per job: its own group, failure and stop.
     """
     transport.register()
+    for library in ("faust", "mode"):
+        # They tell every step at INFO, which floods the log of an application that shows INFO.
+        logger = logging.getLogger(library)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.WARNING)
     app = App(
         f"{re.sub(r'[^A-Za-z0-9._-]', '-', name)}-{uuid.uuid4().hex[:8]}",
         broker=f"{transport.SCHEME}://local",

@@ -171,9 +171,16 @@ class Job:
             records=sum(lane.records for lane in self._lanes),
             bytes=self._intake.bytes_read if self._intake is not None else 0,
             total_bytes=self._total_bytes,
-            rows_out=sum(outlet.rows for outlet in self._outlets.values()),
+            rows_out=self._rows_out(),
             seconds=time.perf_counter() - self._begun,
         )
+
+    def _rows_out(self) -> int:
+        """Rows of all streams that leave the job; a stream with several sinks counts once."""
+        rows: dict[str, int] = {}
+        for outlet in self._outlets.values():
+            rows[outlet.stream] = max(rows.get(outlet.stream, 0), outlet.rows)
+        return sum(rows.values())
 
     # --- setting up -----------------------------------------------------------------------------
 
@@ -405,7 +412,7 @@ class Job:
             ),
             seconds=seconds,
             records=total.to_dict(),
-            rows_out=sum(outlet.rows for outlet in self._outlets.values()),
+            rows_out=self._rows_out(),
             rate=read / seconds if seconds else 0.0,
             bytes_in=self._intake.bytes_read if self._intake is not None else 0,
             queries=[{"name": name, **counters.to_dict()} for name, counters in queries.items()],

@@ -23,6 +23,7 @@ from velostream.errors import (
 from velostream.plan.explain import describe_plan, explain_text
 from velostream.plan.nodes import Plan, WatermarkSpec
 from velostream.plan.planner import SourceTraits, plan, result_name
+from velostream.runtime.failures.base import failures
 from velostream.sql.binder import StreamInfo, bind
 from velostream.sql.logical import Script
 from velostream.sql.parser import parse
@@ -70,6 +71,10 @@ def prepare(job: JobConfig) -> Prepared:
     """Check a job and plan it. Raises VelostreamError, or Problems with all that was found."""
     errors: list[VelostreamError] = list(validate(job))
     raise_all(errors)
+    try:
+        failures.entry(job.failure.strategy)
+    except ConfigError as error:
+        errors.append(ConfigError(error.message, where=Where(key="failure.strategy"), hint=error.hint))
     parsed = read_script(job)
     used = _sources(job, parsed, errors)
     raise_all(errors)

@@ -12,21 +12,24 @@ from velostream.sql.typenames import parse_type, type_name
 from velostream.sql.types import Field, Schema
 
 
-def schema_of(columns: Mapping[str, str], formats: Mapping[str, str], timezone: str = "UTC") -> Schema:
+def schema_of(
+    columns: Mapping[str, str], formats: Mapping[str, str], timezone: str = "UTC", key: str = ""
+) -> Schema:
     """The schema of `columns` (name to SQL type), in their order.
 
     `formats` says how TIMESTAMP and DATE columns are written (see `Field`); `timezone` is an IANA name.
-    Raises ConfigError, or Problems with all of them; their `where.key` is `columns.NAME`, `formats.NAME`
-    or `timezone`.
+    Raises ConfigError, or Problems with all of them; their `where.key` is `schema.NAME`,
+    `timestamp_formats.NAME` or `timezone`, below `key` (a source's: `sources.NAME`).
 
     >>> schema_of({"ts": "TIMESTAMP", "price": "DOUBLE"}, {"ts": "ms"}).names
     ('ts', 'price')
     """
+    below = f"{key}." if key else ""
     errors: list[VelostreamError] = []
     types: dict[str, pa.DataType] = {}
     seen: dict[str, str] = {}
     for name, text in columns.items():
-        where = Where(key=f"columns.{name}")
+        where = Where(key=f"{below}schema.{name}")
         if not name:
             errors.append(ConfigError("a column needs a name", where=where))
         if name.lower() in seen:
@@ -38,7 +41,7 @@ def schema_of(columns: Mapping[str, str], formats: Mapping[str, str], timezone: 
         except BindError as exc:
             errors.append(ConfigError(exc.message, where=where, hint=exc.hint))
     for name in formats:
-        where = Where(key=f"formats.{name}")
+        where = Where(key=f"{below}timestamp_formats.{name}")
         if name not in columns:
             message, hint = unknown("column", name, columns)
             errors.append(ConfigError(message, where=where, hint=hint))
@@ -51,8 +54,9 @@ def schema_of(columns: Mapping[str, str], formats: Mapping[str, str], timezone: 
     except (KeyError, ValueError, OSError):
         # ValueError and OSError: names that are no path below the database, such as '/etc' or ''.
         hint = "expected an IANA name such as 'Europe/Paris'"
-        errors.append(ConfigError(f"unknown time zone '{timezone}'", where=Where(key="timezone"), hint=hint))
+        where = Where(key=f"{below}timezone")
+        errors.append(ConfigError(f"unknown time zone '{timezone}'", where=where, hint=hint))
     if not columns:
-        errors.append(ConfigError("a schema needs a column", where=Where(key="columns")))
+        errors.append(ConfigError("a schema needs a column", where=Where(key=f"{below}schema")))
     raise_all(errors)
     return Schema(tuple(Field(name, type, formats.get(name)) for name, type in types.items()), timezone)

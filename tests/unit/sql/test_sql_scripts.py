@@ -126,10 +126,14 @@ def test_schema_of_reports_every_key_at_once() -> None:
     with pytest.raises(Problems) as caught:
         schema_of({"a": "INTT", "b": "INT", "B": "INT"}, {"b": "ms", "c": "s"}, "Mars/Base")
     assert [(str(error.where), error.message, error.hint) for error in caught.value.errors] == [
-        ("columns.a", "unknown type 'INTT'", "did you mean 'INT'?"),
-        ("columns.B", "column 'B' differs from 'b' in case only", "rename one of them"),
-        ("formats.b", "column 'b' is INTEGER, which takes no format", "only TIMESTAMP and DATE columns do"),
-        ("formats.c", "unknown column 'c'", "expected one of 'B', 'a', 'b'"),
+        ("schema.a", "unknown type 'INTT'", "did you mean 'INT'?"),
+        ("schema.B", "column 'B' differs from 'b' in case only", "rename one of them"),
+        (
+            "timestamp_formats.b",
+            "column 'b' is INTEGER, which takes no format",
+            "only TIMESTAMP and DATE columns do",
+        ),
+        ("timestamp_formats.c", "unknown column 'c'", "expected one of 'B', 'a', 'b'"),
         ("timezone", "unknown time zone 'Mars/Base'", "expected an IANA name such as 'Europe/Paris'"),
     ]
 

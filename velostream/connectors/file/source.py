@@ -125,7 +125,7 @@ class FileSource(Source):
         # Also when the schema is declared: a missing file or an unknown format is an error here.
         parts, form = self._parts, self._format
         if config.schema:
-            return schema_of(config.schema, config.timestamp_formats, config.timezone)
+            return schema_of(config.schema, config.timestamp_formats, config.timezone, f"sources.{self.name}")
         for part in parts:
             sample, complete = self._head(part)
             if sample:

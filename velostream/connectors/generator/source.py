@@ -99,7 +99,7 @@ class GeneratorSource(Source):
                 )
             )
         raise_all(errors)
-        return schema_of(config.schema, config.timestamp_formats, config.timezone)
+        return schema_of(config.schema, config.timestamp_formats, config.timezone, f"sources.{self.name}")
 
     def _where(self, key: str) -> Where:
         return Where(key=f"sources.{self.name}.{key}")
