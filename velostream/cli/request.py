@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 def all_kinds() -> Kinds:
-    """The configuration dataclasses of all registered connectors."""
+    """The configuration dataclasses of the connectors that a file can name (not `yaml=False`)."""
     from velostream.config.build import Kinds
     from velostream.connectors.base import sinks, sources
 
     return Kinds(
-        {entry.name: entry.value.Config for entry in sources},
-        {entry.name: entry.value.Config for entry in sinks},
+        {entry.name: entry.value.Config for entry in sources if entry.meta.get("yaml", True)},
+        {entry.name: entry.value.Config for entry in sinks if entry.meta.get("yaml", True)},
     )
 
 

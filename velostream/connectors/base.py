@@ -19,6 +19,7 @@ from velostream.operators.batch import Batch
 from velostream.registry import Registry
 from velostream.sql.types import Schema
 
+# `yaml=False` at registration: made by Python code alone, no option of the configuration.
 sources: Registry[type[Source]] = Registry("source", "velostream.connectors")
 sinks: Registry[type[Sink]] = Registry("sink", "velostream.connectors")
 

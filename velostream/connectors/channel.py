@@ -168,7 +168,7 @@ class ChannelReader(BlockReader):
         self._subscription.close()
 
 
-@sources.register("channel")
+@sources.register("channel", yaml=False)
 class ChannelSource(Source):
     """Rows that another job of this process, or a test, publishes: those published after `subscribe`."""
 
@@ -238,7 +238,7 @@ class ChannelWriter(SinkWriter):
         return f"stream {self._channel.name}"
 
 
-@sinks.register("channel")
+@sinks.register("channel", yaml=False)
 class ChannelSink(Sink):
     """A stream that other jobs of this process read by its name."""
 

@@ -33,7 +33,7 @@ class ReplayReader(BlockReader):
         return next(self._blocks, None)
 
 
-@sources.register("replay")
+@sources.register("replay", yaml=False)
 class ReplaySource(Source):
     """The records of a dead-letter file, once more."""
 

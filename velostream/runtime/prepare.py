@@ -70,22 +70,33 @@ class Prepared:
 def prepare(job: JobConfig) -> Prepared:
     """Check a job and plan it. Raises VelostreamError, or Problems with all that was found."""
     errors: list[VelostreamError] = list(validate(job))
-    raise_all(errors)
+    sound = not errors
     try:
         failures.entry(job.failure.strategy)
     except ConfigError as error:
         errors.append(ConfigError(error.message, where=Where(key="failure.strategy"), hint=error.hint))
-    parsed = read_script(job)
+    try:
+        parsed = read_script(job) if job.sql.strip() else None
+    except VelostreamError as error:
+        errors.append(error)
+        parsed = None
+    if parsed is None or not sound:
+        # Without the query nobody knows what is read, and a source of wrong values cannot be looked at.
+        raise_all(errors)
+    assert parsed is not None
     used = _sources(job, parsed, errors)
-    raise_all(errors)
     traits = _traits(used, errors)
-    raise_all(errors)
+    outlets = _sinks(job, errors)
+    if len(traits) < len(parsed.inputs):
+        raise_all(errors)
     catalog = {
         name: StreamInfo(name, source.schema.arrow(), source.config.event_time or None, source.bounded)
         for name, source in used.items()
     }
-    script = bind(parsed, catalog)
-    outlets = _sinks(job, errors)
+    try:
+        script = bind(parsed, catalog)
+    except VelostreamError as error:
+        raise_all([*errors, error])
     taken = _streams_of_sinks(outlets, script, errors)
     raise_all(errors)
     physical = plan(script, traits, taken, granularity=job.emit.changes)

@@ -81,7 +81,7 @@ class _ScriptedReader(BlockReader):
         return block
 
 
-@sources.register("scripted")
+@sources.register("scripted", yaml=False)
 class ScriptedSource(Source):
     """Gives the blocks of a script; `schema` is declared."""
 
@@ -115,7 +115,7 @@ class ScriptedSinkConfig(SinkConfig):
     on_write: Callable[[Batch], None] | None = None
 
 
-@sinks.register("scripted")
+@sinks.register("scripted", yaml=False)
 class ScriptedSink(Sink):
     """Keeps rows. `rows` has them as mappings, `closed` what `close` was told, None before."""
 
