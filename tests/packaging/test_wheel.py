@@ -117,6 +117,7 @@ def test_console_script_runs_shipped_job_away_from_the_checkout(environment: Pat
     rows = [json.loads(line) for line in bars.read_text().splitlines()]
     assert len(rows) == report["rows_out"]
     assert sum(row["trades"] for row in rows) == 10_000
+    assert [entry.name for entry in away.iterdir()] == ["outputs"]
 
 
 def test_console_script_answers_a_query_over_a_file(environment: Path, away: Path) -> None:
