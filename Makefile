@@ -1,4 +1,4 @@
-# make run | build | check | fix | test | test-all | bench | clean
+# make run | build | check | fix | test | test-all | test-interpreters | bench | clean
 # Needs Python 3.11 to 3.13 with venv, a C compiler and make; everything else is installed into .venv.
 PYTHON ?= python3
 VENV   ?= .venv
@@ -6,9 +6,9 @@ PY     := $(VENV)/bin/python
 ARGS   ?=
 ONLY   ?=
 
-SOURCES := $(wildcard cython_ext/*.pyx cython_ext/*.pxd cython_ext/simd/*.h)
+SOURCES := $(wildcard cython_ext/*.pyx cython_ext/*.pxd cython_ext/*.h cython_ext/simd/*.h)
 
-.PHONY: run build check fix test test-all bench clean
+.PHONY: run build check fix test test-all test-interpreters bench clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml requirements.lock
@@ -31,6 +31,16 @@ test: build
 test-all: build
 	$(PY) -m pytest -q --all-modes $(ARGS)
 
+# The tests on every interpreter that is present, each in an environment of its own.
+test-interpreters:
+	@for python in python3.11 python3.12 python3.13; do \
+	    if $$python -c "" 2>/dev/null; then \
+	        $(MAKE) test PYTHON=$$python VENV=.venv-$$python || exit 1; \
+	    else \
+	        echo "$$python is not present: not run"; \
+	    fi; \
+	done
+
 bench: build
 	$(PY) -m benchmarks $(ONLY)
 
@@ -45,4 +55,4 @@ fix: build
 	$(PY) -m ruff format .
 
 clean:
-	rm -rf build dist .venv velostream.egg-info cython_ext/*.so
+	rm -rf build dist .venv .venv-* velostream.egg-info cython_ext/*.so
