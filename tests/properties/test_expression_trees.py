@@ -84,11 +84,12 @@ class Tree:
 
 
 def literal(type: pa.DataType, value: Any) -> Tree:
-    expr = Literal(type=type, value=value)
-    if value is None:
-        return Tree(expr, f"CAST(NULL AS {type_name(type)})")
-    text = str(value).replace("'", "''")
-    return Tree(expr, f"CAST('{text}' AS {type_name(type)})")
+    """A literal; in DuckDB taken from a list by a column, `one`, which is always 1.
+
+    Behind a constant NULL DuckDB evaluates no further operand, and so misses what fails there.
+    """
+    text = "NULL" if value is None else "'" + str(value).replace("'", "''") + "'"
+    return Tree(Literal(type=type, value=value), f"([CAST({text} AS {type_name(type)})])[one]")
 
 
 def call(name: str, sql: str, *args: Tree) -> Tree:
@@ -298,7 +299,8 @@ connection.execute("SET threads = 1; SET timezone = 'UTC'; PRAGMA disable_optimi
 
 
 def duckdb_values(batch: pa.RecordBatch, sql: str, type: pa.DataType) -> list[Any]:
-    relation = connection.from_arrow(pa.Table.from_batches([batch]))
+    ones = pa.array([1] * batch.num_rows, pa.int32())
+    relation = connection.from_arrow(pa.Table.from_batches([batch]).append_column("one", ones))
     answer = relation.project(f"TRY({sql}) AS x").to_arrow_table().column("x")
     return list(answer.cast(type).to_pylist())
 

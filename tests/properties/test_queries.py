@@ -127,7 +127,13 @@ def _check(sql: str, table: pa.Table, mode: tuple[str, int], *, ordered: bool = 
 
 
 @RUN
-@given(table=tables(), items=st.lists(VALUE, min_size=1, max_size=4), where=CONDITION | st.none(), mode=MODES)
+@given(
+    table=tables(),
+    # Unique, since a name used twice is numbered here and repeated by DuckDB.
+    items=st.lists(VALUE, min_size=1, max_size=4, unique=True),
+    where=CONDITION | st.none(),
+    mode=MODES,
+)
 def test_filter_and_projection_answer_as_duckdb(
     table: pa.Table, items: list[str], where: str | None, mode: tuple[str, int]
 ) -> None:
