@@ -39,7 +39,7 @@ def check(contender: Contender) -> None:
     import duckdb
 
     base, other = _result("duckdb"), _result(contender.argument)
-    rows = duckdb.sql(
+    [(rows, same)] = duckdb.sql(
         f"""
         SELECT count(*), count(*) FILTER (
             a.n = b.n AND a.quantity = b.quantity AND a.low = b.low AND a.high = b.high
@@ -47,9 +47,9 @@ def check(contender: Contender) -> None:
         FROM read_json('{base}') a FULL JOIN read_json('{other}') b
           ON a.symbol = b.symbol AND a._window_start::TIMESTAMP = b._window_start::TIMESTAMP
         """
-    ).fetchone()
-    if rows is None or rows[0] != rows[1] or not rows[0]:
-        raise SystemExit(f"{contender.name} gives other rows than DuckDB: {rows}")
+    ).fetchall()
+    if rows != same or not rows:
+        raise SystemExit(f"{contender.name} gives other rows than DuckDB: {same} of {rows} are the same")
 
 
 def _result(argument: str) -> Path:
