@@ -125,7 +125,11 @@ def _reason(error: VelostreamError) -> str:
 
 
 def _plot_words(folder: Path) -> str:
-    return ", plot.png" if (folder / "plot.png").exists() else ""
+    if (folder / "plot.png").exists():
+        return ", plot.png"
+    if importlib.util.find_spec("matplotlib") is None:
+        return "; for a plot: pip install 'velostream[plot]'"
+    return ""
 
 
 def _sweeper_config(request: Request, of_hydra: Sequence[str], folder: Path) -> Any:
