@@ -24,6 +24,7 @@ def validate(job: JobConfig) -> list[VelostreamError]:
         *_processor(job.processor),
         *_failure(job.failure),
         *_dead_letters(job),
+        *_late_records(job),
         *(
             problem
             for name, source in job.sources.items()
@@ -117,6 +118,16 @@ def _dead_letters(job: JobConfig) -> Iterator[VelostreamError]:
         yield _error(
             "failure.dlq_path", "failure=send_to_dlq has no file to write to", "set failure.dlq_path"
         )
+
+
+def _late_records(job: JobConfig) -> Iterator[VelostreamError]:
+    for name, source in job.sources.items():
+        if isinstance(source, SourceConfig) and source.late == "side_output" and not job.output_dir:
+            yield _error(
+                f"sources.{name}.late",
+                "late=side_output has no folder to write late.ndjson to",
+                "set output_dir, or late=drop",
+            )
 
 
 def _failure(failure: FailureConfig) -> Iterator[VelostreamError]:

@@ -12,7 +12,7 @@ from velostream.connectors.file import FileSourceConfig as FileSource
 
 
 def _job(**source: Any) -> JobConfig:
-    return JobConfig(sql="SELECT 1", sources={"t": FileSource(**source)})
+    return JobConfig(sql="SELECT 1", output_dir="outputs/x", sources={"t": FileSource(**source)})
 
 
 def _lines(job: JobConfig) -> list[str]:
@@ -153,6 +153,14 @@ def test_dead_letters_need_a_file() -> None:
     assert problem.where is not None
     assert (problem.where.key, problem.hint) == ("failure.dlq_path", "set failure.dlq_path")
     assert validate(replace(job, output_dir="outputs/x")) == []
+
+
+def test_late_records_need_a_folder() -> None:
+    job = _job(late="side_output", out_of_orderness="5s")
+    assert _lines(job) == []
+    assert _lines(replace(job, output_dir="")) == [
+        "sources.t.late: late=side_output has no folder to write late.ndjson to; set output_dir, or late=drop"
+    ]
 
 
 def test_affinity_of_v1_is_warned_of() -> None:

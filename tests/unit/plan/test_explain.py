@@ -23,6 +23,7 @@ def prepared(sql: str, **source: str) -> Prepared:
             sql=sql,
             sources={"trades": MemorySourceConfig(data=TRADES, **source)},
             sinks={"out": MemorySinkConfig()},
+            output_dir="unused",
         )
     )
 
