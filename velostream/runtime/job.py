@@ -98,6 +98,8 @@ class Job:
         self._lanes: list[Lane] = []
         self._idle_waiters: list[asyncio.Future[None]] = []
         self._finishing: asyncio.Future[None] | None = None
+        self._flushing: asyncio.Future[None] | None = None
+        self._bounded = True
 
     # --- from outside ---------------------------------------------------------------------------
 
@@ -223,11 +225,11 @@ class Job:
     async def _start(self) -> None:
         prepared = self._prepared
         assert prepared is not None
-        bounded = all(source.bounded for source in prepared.sources.values())
+        self._bounded = all(source.bounded for source in prepared.sources.values())
         self._begun = time.perf_counter()
         try:
             for outlet in self._outlets.values():
-                await asyncio.to_thread(outlet.open, bounded, self._strategy)
+                await asyncio.to_thread(outlet.open, self._bounded, self._strategy)
         except VelostreamError as error:
             self._error = self._error or error
         if self._error is not None:
@@ -279,6 +281,16 @@ class Job:
         assert intake is not None
         if intake.open_partitions == 0 or self.state is JobState.STOPPING:
             self._spawn_finish(None)
+        elif not self._bounded and (self._flushing is None or self._flushing.done()):
+            self._flushing = asyncio.ensure_future(self._flush())
+
+    async def _flush(self) -> None:
+        """The input of an endless job pauses: whoever reads its output must not wait for more of it."""
+        try:
+            for outlet in self._outlets.values():
+                await asyncio.to_thread(outlet.flush)
+        except VelostreamError as error:
+            self._fail(error)
 
     async def _drain(self, records: int) -> None:
         while not self.state.ended and (

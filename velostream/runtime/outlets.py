@@ -55,12 +55,15 @@ class Outlet:
         lane.spend("write", begun)
 
     def flush(self) -> None:
+        """Show readers what was written so far; nothing once the sink is closed. Raises ConnectorError."""
         with self._lock:
-            self.writer.flush()
+            if self._writer is not None:
+                self._writer.flush()
 
     def close(self, complete: bool) -> None:
         """Finish the sink, when it was opened; may be repeated."""
-        writer, self._writer = self._writer, None
+        with self._lock:
+            writer, self._writer = self._writer, None
         if writer is not None:
             self.location = writer.location
             writer.close(complete)
