@@ -108,7 +108,6 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
         unbounded = [source for source in self._inputs.sources.values() if not source.bounded]
         threads = 2 + sum(len(source.partitions()) for source in unbounded)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"{self.app.conf.id}/read")
-        self.committed: dict[TP, int] = {}
 
     async def subscribe(self, topics: Iterable[str]) -> None:
         wanted = {
@@ -242,7 +241,7 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
             reader.close()
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        self.committed.update(offsets)
+        # Nothing is kept: this version resumes from no position.
         return True
 
     def _new_topicpartition(self, topic: str, partition: int) -> TP:
