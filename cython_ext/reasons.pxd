@@ -18,6 +18,8 @@ cpdef enum Reason:
     TOO_DEEP
     TRAILING
     TOO_LONG
+    TOO_MANY_COLUMNS
+    TEXT_TOO_LONG
     FIELD_COUNT
     TEXT_AFTER_QUOTE
     OPEN_QUOTE

@@ -130,6 +130,9 @@ class ColumnarDecoder(Decoder):
         if reason == Reason.TOO_LONG:
             detail = f"the record has {end - start} bytes or more, above max_record_bytes"
             return RecordError(start, end, "record.too_long", detail)
+        if reason == Reason.TOO_MANY_COLUMNS:
+            detail = "the record has more fields than max_columns"
+            return RecordError(start, end, "record.too_many_columns", detail)
         code, words = _SYNTAX[Reason(reason)]
         rest = bytes(data[value : min(end, value + 4 * _EXCERPT)]).decode(errors="replace")
         found = _quote(rest) if rest else "the end of the record"
@@ -150,6 +153,7 @@ _SYNTAX = {
     Reason.SURROGATE: ("syntax", "a surrogate without its other half"),
     Reason.NOT_UTF8: ("utf8", "text that is not UTF-8"),
     Reason.TOO_DEEP: ("depth", "nested deeper than max_depth"),
+    Reason.TEXT_TOO_LONG: ("text_too_long", "text longer than max_text_bytes"),
     Reason.TRAILING: ("syntax", "expected a newline behind the object"),
     Reason.TEXT_AFTER_QUOTE: ("quote", "expected a delimiter or a newline behind a closing quote"),
     Reason.OPEN_QUOTE: ("quote", "a quoted field that does not end, begun"),
