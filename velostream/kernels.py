@@ -16,6 +16,8 @@ from cython_ext.aggregate_state import SumDouble as SumDouble
 from cython_ext.aggregate_state import SumInt64 as SumInt64
 from cython_ext.aggregate_state import change_ops as change_ops
 from cython_ext.aggregate_state import select_rows as select_rows
+from cython_ext.clock import kernel_seconds as kernel_seconds
+from cython_ext.clock import native as native
 from cython_ext.csv_decoder import CsvDecoder as CsvDecoder
 from cython_ext.groups import GroupTable as GroupTable
 from cython_ext.json_decoder import JsonDecoder as JsonDecoder

@@ -22,7 +22,7 @@ from velostream.runtime.dataflow import Dataflow
 from velostream.runtime.failures.base import failures
 from velostream.runtime.failures.dead_letters import DeadLetterFile
 from velostream.runtime.intake import Intake
-from velostream.runtime.lane import CAN_PIN, Lane, usable_cpus
+from velostream.runtime.lane import CAN_PIN, Lane, run_slots, usable_cpus
 from velostream.runtime.loop import shared_loop, submit
 from velostream.runtime.outlets import Outlet
 from velostream.runtime.prepare import Prepared, prepare
@@ -205,8 +205,9 @@ class Job:
                 number,
                 cpus[number % len(cpus)] if pinned else None,
                 self._lane_error,
+                slot,
             )
-            for number in range(lanes)
+            for number, slot in enumerate(run_slots(lanes, cpus, pinned))
         ]
         self._dataflow.lanes = self._lanes
         block_bytes = parse_bytes(config.block_size)

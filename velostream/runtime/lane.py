@@ -8,8 +8,10 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
+from velostream.kernels import kernel_seconds
 from velostream.runtime.counters import Counters
 
 logger = logging.getLogger("velostream.lane")
@@ -18,6 +20,22 @@ logger = logging.getLogger("velostream.lane")
 CAN_PIN = hasattr(os, "sched_setaffinity")
 
 Task = Callable[["Lane"], None]
+Slot = AbstractContextManager[object, bool | None]
+
+
+def run_slots(lanes: int, cpus: Sequence[int], pinned: bool) -> list[Slot]:
+    """For each lane what it holds while it runs a task: no more lanes run at once than there are CPUs.
+
+    A lane that is put off the CPU while it has the GIL stops all the others for as long; with at most one
+    running lane a CPU that hardly happens.
+    """
+    if lanes <= len(cpus):
+        return [nullcontext() for _ in range(lanes)]
+    if pinned:
+        locks = [threading.Lock() for _ in cpus]
+        return [locks[number % len(cpus)] for number in range(lanes)]
+    shared = threading.Semaphore(len(cpus))
+    return [shared] * lanes
 
 
 class Lane:
@@ -26,20 +44,28 @@ class Lane:
     The queue is not bounded here: the bytes in flight are bounded where blocks are admitted
     (`Admission`), so a lane never waits for another and no cycle of full queues can lock up.
 
-    `number` counts from 0; `cpu` is the CPU to pin to, or None. The counters are written by the lane's
-    thread alone and read elsewhere for display.
+    `number` counts from 0; `cpu` is the CPU to pin to, or None; `slot` (see `run_slots`) is held while a task
+    runs. The counters are written by the lane's thread alone and read elsewhere for display.
     """
 
     def __init__(
-        self, name: str, number: int, cpu: int | None, on_error: Callable[[BaseException], None]
+        self,
+        name: str,
+        number: int,
+        cpu: int | None,
+        on_error: Callable[[BaseException], None],
+        slot: Slot | None = None,
     ) -> None:
         self.number = number
         self.cpu = cpu
+        self._slot: Slot = nullcontext() if slot is None else slot
         self.cpus_seen: set[int] = set()
         self.blocks = 0
         self.records = 0
         self.busy_seconds = 0.0
         self.cpu_seconds = 0.0
+        # Of the busy seconds those without the GIL: in kernels, reading, writing.
+        self.native_seconds = 0.0
         self.seconds: dict[str, float] = {}
         self.counters: dict[str, Counters] = {}
         self.queued_bytes = 0
@@ -104,21 +130,22 @@ class Lane:
                     task, size = self._batches.popleft(), 0
                 else:
                     task, size = self._blocks.popleft()
-            begun, begun_cpu = time.perf_counter(), time.thread_time()
-            try:
-                task(self)
-            except BaseException as error:  # the lane must survive to be joined; the job fails
-                self._on_error(error)
-            finally:
+            with self._slot:
+                begun = time.perf_counter()
+                try:
+                    task(self)
+                except BaseException as error:  # the lane must survive to be joined; the job fails
+                    self._on_error(error)
                 # A frame kept alive would keep a block's memory until the next task.
                 del task
                 self.busy_seconds += time.perf_counter() - begun
-                self.cpu_seconds += time.thread_time() - begun_cpu
-                if size:
-                    with self._wake:
-                        self.queued_bytes -= size
-                    self.blocks += 1
-                    self.cpus_seen.add(current_cpu())
+            self.cpu_seconds = time.thread_time()
+            self.native_seconds = kernel_seconds()
+            if size:
+                with self._wake:
+                    self.queued_bytes -= size
+                self.blocks += 1
+                self.cpus_seen.add(current_cpu())
 
 
 def _load_getcpu() -> Callable[[], int] | None:

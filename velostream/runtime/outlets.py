@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from velostream.connectors.base import Sink, SinkWriter
+from velostream.kernels import native
 from velostream.operators.batch import Batch
 from velostream.runtime.failures.base import FailureStrategy
 from velostream.runtime.lane import Lane
@@ -29,11 +30,12 @@ class Outlet:
         self.rows = 0
         self._writer: SinkWriter | None = None
         self._lock = Lock()
+        self._what = f"sink '{sink.name}'"
 
     def open(self, bounded: bool, strategy: FailureStrategy) -> None:
         """Open the sink. Raises ConnectorError after the strategy's retries."""
         self._strategy = strategy
-        self._writer = strategy.call(f"sink '{self.name}'", lambda: self.sink.open(self.schema, bounded))
+        self._writer = strategy.call(self._what, lambda: self.sink.open(self.schema, bounded))
 
     @property
     def writer(self) -> SinkWriter:
@@ -49,9 +51,13 @@ class Outlet:
     def write(self, payload: Any, rows: int, lane: Lane, ticket: Ticket) -> None:
         """Append the rows of one batch; raises ConnectorError after the strategy's retries."""
         begun = time.perf_counter()
-        with self._lock:
-            self._strategy.call(f"sink '{self.name}'", lambda: self.writer.write(payload, rows))
+        with native:  # waiting for another lane's write
+            self._lock.acquire()
+        try:
+            self._strategy.call(self._what, lambda: self.writer.write(payload, rows))
             self.rows += rows
+        finally:
+            self._lock.release()
         lane.spend("write", begun)
 
     def flush(self) -> None:

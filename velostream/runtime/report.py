@@ -30,7 +30,8 @@ class Report:
     `records` has the sums over all queries that read a source (in, used, filtered, late, failed), `queries`
     the same by query. `seconds` and `rate` (records/s) count from the first block read to the last row
     written. `stages` is time by kind of work, summed over lanes. A lane's `python_share` is the part of its
-    busy time outside decoders, operators, encoders and sinks. `open_windows` were not emitted.
+    busy time in Python: neither in kernels nor reading or writing; waits for the GIL are in it.
+    `open_windows` were not emitted.
     """
 
     name: str
@@ -77,8 +78,7 @@ def stage_times(lanes: Sequence[Lane]) -> list[dict[str, Any]]:
 
 
 def lane_figures(lane: Lane) -> dict[str, Any]:
-    """What a lane has done, and on which CPUs; `python_share` is busy time outside all kinds of work."""
-    inside = sum(lane.seconds.values())
+    """What a lane has done, and on which CPUs; for `python_share` see `Report`."""
     return {
         "lane": lane.number,
         "cpu": lane.cpu,
@@ -87,7 +87,7 @@ def lane_figures(lane: Lane) -> dict[str, Any]:
         "records": lane.records,
         "busy_seconds": lane.busy_seconds,
         "cpu_seconds": lane.cpu_seconds,
-        "python_share": max(0.0, 1 - inside / lane.busy_seconds) if lane.busy_seconds else 0.0,
+        "python_share": max(0.0, 1 - lane.native_seconds / lane.busy_seconds) if lane.busy_seconds else 0.0,
     }
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import nullcontext
 from threading import Thread
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from velostream.kernels import native
 from velostream.runtime.admission import Admission
-from velostream.runtime.lane import Lane, usable_cpus
+from velostream.runtime.lane import Lane, run_slots, usable_cpus
 from velostream.runtime.sequencer import Sequencer
 from velostream.runtime.ticket import Ticket
 from velostream.runtime.watermarks import END, IDLE, START, Watermarks
@@ -397,6 +399,47 @@ def test_a_pinned_lane_runs_on_its_cpu_and_leaves_the_others_alone() -> None:
     assert seen == [{cpu}]
     assert lane.cpus_seen == {cpu}
     assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_no_more_lanes_run_at_once_than_cpus(pinned: bool) -> None:
+    lanes = [
+        Lane(f"job/lane/{number}", number, None, [].append, slot)
+        for number, slot in enumerate(run_slots(5, [0, 1], pinned))
+    ]
+    running, go_on, done = threading.Semaphore(0), threading.Event(), threading.Semaphore(0)
+
+    def work(lane: Lane) -> None:
+        running.release()
+        assert go_on.wait(30)
+        done.release()
+
+    for lane in lanes:
+        lane.put_batch(work)
+        lane.start()
+    assert running.acquire(timeout=30) and running.acquire(timeout=30)
+    assert not running.acquire(timeout=0.1)
+    go_on.set()
+    assert all(done.acquire(timeout=30) for _ in lanes)
+    for lane in lanes:
+        lane.stop()
+
+
+def test_lanes_up_to_the_number_of_cpus_hold_nothing() -> None:
+    assert all(isinstance(slot, nullcontext) for slot in run_slots(2, [0, 1], pinned=True))
+
+
+def test_a_lanes_time_outside_of_python_is_told_apart() -> None:
+    lane = new_lane()
+    lane.start()
+
+    def sleep_outside(lane: Lane) -> None:
+        with native, native:  # nested: the outermost counts
+            threading.Event().wait(0.03)
+
+    run_in(lane, sleep_outside)
+    lane.stop()
+    assert 0.03 <= lane.native_seconds <= lane.busy_seconds < 2 * lane.native_seconds
 
 
 def test_at_least_one_cpu_is_usable() -> None:

@@ -54,6 +54,10 @@ class FailureStrategy:
         self.output_dir = output_dir
         self.logged: list[str] = []
         self.stopping = Event()
+        self._backoff = (
+            parse_duration_us(config.backoff) / 1e6,
+            parse_duration_us(config.max_backoff) / 1e6,
+        )
         self._suppressed = False
         self._lock = Lock()
 
@@ -68,8 +72,7 @@ class FailureStrategy:
         that workers do not come back together.
         """
         attempt = 0
-        wait = parse_duration_us(self.config.backoff) / 1e6
-        longest = parse_duration_us(self.config.max_backoff) / 1e6
+        wait, longest = self._backoff
         while True:
             try:
                 return function()
