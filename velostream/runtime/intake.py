@@ -84,6 +84,8 @@ class Intake:
         self._tickets = 0
         self.in_flight = 0
         self.bytes_read = 0
+        # When the first message came (time.perf_counter); 0 until then.
+        self.begun = 0.0
         self.partitions: dict[tuple[str, int], _Partition] = {}
         for scan in plan.scans:
             source = sources[scan.source]
@@ -97,6 +99,7 @@ class Intake:
 
         Raises what the transport met while reading.
         """
+        self.begun = self.begun or time.perf_counter()
         size = content.size if isinstance(content, Block) else 0
         await self._admission.enter(size)
         if isinstance(content, ReadFailed):

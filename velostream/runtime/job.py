@@ -91,7 +91,6 @@ class Job:
         self._stop_reason: str | None = None
         self._app_started = asyncio.Event()
         self._error: BaseException | None = None
-        self._begun = 0.0
         self._seconds = 0.0
         self._app: App | None = None
         self._intake: Intake | None = None
@@ -174,8 +173,13 @@ class Job:
             bytes=self._intake.bytes_read if self._intake is not None else 0,
             total_bytes=self._total_bytes,
             rows_out=self._rows_out(),
-            seconds=time.perf_counter() - self._begun,
+            seconds=self._elapsed(),
         )
+
+    def _elapsed(self) -> float:
+        """Seconds since the first block was read; 0 before."""
+        begun = self._intake.begun if self._intake is not None else 0.0
+        return time.perf_counter() - begun if begun else 0.0
 
     def _rows_out(self) -> int:
         """Rows of all streams that leave the job; a stream with several sinks counts once."""
@@ -227,7 +231,6 @@ class Job:
         prepared = self._prepared
         assert prepared is not None
         self._bounded = all(source.bounded for source in prepared.sources.values())
-        self._begun = time.perf_counter()
         try:
             for outlet in self._outlets.values():
                 await asyncio.to_thread(outlet.open, self._bounded, self._strategy)
@@ -354,7 +357,7 @@ class Job:
         interrupted = self.state is JobState.STOPPING
         state = JobState.FAILED if error else JobState.INTERRUPTED if interrupted else JobState.COMPLETED
         await asyncio.to_thread(self._close_lanes)
-        self._seconds = time.perf_counter() - self._begun
+        self._seconds = self._elapsed()
         try:
             await asyncio.to_thread(self._close_sinks, state is JobState.COMPLETED)
         except VelostreamError as failed:
@@ -363,7 +366,7 @@ class Job:
             self._error = error
             if not isinstance(error, VelostreamError):
                 logger.error("job '%s' failed by a defect of velostream", self.config.name, exc_info=error)
-        self._seconds = time.perf_counter() - self._begun
+        self._seconds = self._elapsed()
         if self._app is not None:
             await self._app.stop()
         self.state = state
@@ -414,7 +417,7 @@ class Job:
         reading = {stage.query for stage in plan.stages if isinstance(stage.input, str)}
         for query in reading:
             total.add(queries[query])
-        seconds = self._seconds or (time.perf_counter() - self._begun if self._begun else 0.0)
+        seconds = self._seconds or self._elapsed()
         read = sum(lane.records for lane in self._lanes)
         return Report(
             name=self.config.name,
