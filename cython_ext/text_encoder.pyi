@@ -1,4 +1,9 @@
 import pyarrow as pa
+from typing_extensions import Buffer
+
+Scans = tuple[tuple[int, int], tuple[int, int]]
+
+def plain_bytes(data: Buffer, marks: bytes) -> Scans: ...
 
 class EncodedBytes:
     def __len__(self) -> int: ...

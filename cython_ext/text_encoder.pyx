@@ -5,49 +5,83 @@ other word for them); DECIMAL is a number with all its digits; keys keep the ord
 4180 with `\\n` behind each record; a field is quoted only where it must be: text that is empty, that
 equals the text of NULL, or that holds the delimiter, the quote or a line break. A NULL in the only column
 of a CSV whose text of NULL is empty gives an empty line.
+
+All rows of a batch are written straight into one output. Its room is reserved once, for the longest text that
+the values can have when nothing is escaped, so that no value asks for room. Memory that is reserved and not
+written to costs nothing, and an encoder writes again where its last output was, so that pages are not asked
+for anew each time. Escapes are paid from `spare`, the room beyond that, which grows when it runs out.
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy
 
 import json
 
 import pyarrow as pa
 
-from cython_ext.arrow_column cimport Column, is_valid, open_column, widen
+from cython_ext.arrow_column cimport Column, bit_at, is_valid, open_validity
 from cython_ext.value_text cimport (
-    write_date,
-    write_decimal,
-    write_double,
-    write_int64,
-    write_timestamp,
+    MAX_BOOLEAN_TEXT,
+    MAX_DATE_TEXT,
+    MAX_DECIMAL_TEXT,
+    MAX_DOUBLE_TEXT,
+    MAX_INT64_TEXT,
+    MAX_TIMESTAMP_TEXT,
+    VALUE_ROOM,
+    Day,
+    Power,
+    powers_of_ten,
+    put_boolean,
+    put_date,
+    put_decimal,
+    put_double,
+    put_int64,
+    put_timestamp,
+    set_day,
 )
 
+cdef extern from "simd/escape.h" nogil:
+    int json_plain(const uint8_t* at)
+    int json_plain_scalar(const uint8_t* at)
+    int csv_plain(const uint8_t* at, const uint8_t* marks)
+    int csv_plain_scalar(const uint8_t* at, const uint8_t* marks)
+
 cdef enum Kind:
-    INTEGER
+    INT8
+    INT16
+    INT32
+    INT64
     DOUBLE
     DECIMAL
     BOOLEAN
-    TEXT
     DATE
     TIMESTAMP
+    TEXT
 
 cdef enum:
-    # Room for any value that is no text; `false` and `null` are shorter.
-    MAX_VALUE_TEXT = 48
+    # Bytes that are copied and looked at in one go.
+    WIDE = 16
     # A control character in JSON: \\u001f.
     MAX_ESCAPE = 6
+    # Stores of whole words behind the last row: of a value, or of the prefix before it.
+    SLACK = VALUE_ROOM + WIDE
 
 
 cdef struct Field:
     Kind kind
     int scale
-    # What stands before the value: the key and its punctuation, or the delimiter.
+    # What stands before a value that is not NULL: the key and its punctuation, or the delimiter, and the
+    # opening quote where each value has one. Padded to a multiple of WIDE.
     const char* prefix
     Py_ssize_t prefix_size
+    # 1 where the values have quotes, the last byte of the prefix being one.
+    int quoted
     Column column
+    # Where the bytes of a column of text end.
+    const uint8_t* end
+    Day day
 
 
 cdef struct Output:
@@ -55,20 +89,28 @@ cdef struct Output:
     char* base
     char* at
     char* end
+    # Room that rows without escapes cannot need.
+    Py_ssize_t spare
 
 
 cdef class EncodedBytes:
-    """Bytes of records, by the buffer protocol (read only). Owns its memory."""
+    """Bytes of records, by the buffer protocol (read only). Owns its memory until it gives it back."""
 
     cdef char* base
     cdef Py_ssize_t size
+    cdef Py_ssize_t capacity
+    cdef _TextEncoder encoder
 
     def __cinit__(self):
         self.base = NULL
         self.size = 0
 
     def __dealloc__(self):
-        free(self.base)
+        # Attributes may be gone only when the interpreter collects a cycle, and there is none here.
+        if self.encoder is not None and self.base != NULL:
+            self.encoder._take_back(self.base, self.capacity)
+        else:
+            free(self.base)
 
     def __len__(self) -> int:
         return self.size
@@ -80,68 +122,58 @@ cdef class EncodedBytes:
         PyBuffer_FillInfo(buffer, self, self.base, self.size, True, flags)
 
 
-cdef bint reserve(Output* out, Py_ssize_t need) noexcept nogil:
-    """Make room for `need` more bytes; False when there is no memory. Doubles, so that copying is linear."""
+cdef bint grow(Output* out) noexcept nogil:
+    """Add spare room, half of what there is, so that copying is linear; False when there is no memory."""
     cdef Py_ssize_t used = out.at - out.base
     cdef Py_ssize_t capacity = out.end - out.base
-    cdef char* base
-    if out.end - out.at >= need:
-        return True
-    capacity = 2 * capacity if 2 * capacity > used + need else used + need
-    base = <char*>realloc(out.base, capacity)
+    cdef Py_ssize_t more = capacity // 2 + 4096
+    cdef char* base = <char*>realloc(out.base, capacity + more)
     if base == NULL:
         return False
     out.base = base
     out.at = base + used
-    out.end = base + capacity
+    out.end = base + capacity + more
+    out.spare += more
     return True
 
 
-cdef inline Py_ssize_t write_value(const Field* field, Py_ssize_t i, char* out) noexcept nogil:
-    """The valid value of row `i`, which is no text; at most MAX_VALUE_TEXT bytes."""
-    cdef int64_t value
-    if field.kind == Kind.DOUBLE:
-        return write_double((<const double*>field.column.values)[i], out)
-    if field.kind == Kind.DECIMAL:
-        i *= 2
-        value = (<const int64_t*>field.column.values)[i + 1]
-        return write_decimal((<const uint64_t*>field.column.values)[i], value, field.scale, out)
-    value = (<const int64_t*>field.column.values)[i]
-    if field.kind == Kind.INTEGER:
-        return write_int64(value, out)
-    if field.kind == Kind.TIMESTAMP:
-        return write_timestamp(value, out)
-    if field.kind == Kind.DATE:
-        return write_date(<int32_t>value, out)
-    if value:
-        memcpy(out, b"true", 4)
-        return 4
-    memcpy(out, b"false", 5)
-    return 5
+cdef inline char* put_prefix(char* to, const char* prefix, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t done = WIDE
+    memcpy(to, prefix, WIDE)
+    while done < size:
+        memcpy(to + done, prefix + done, WIDE)
+        done += WIDE
+    return to + size
 
 
-cdef inline bint is_plain8(const uint8_t* at) noexcept nogil:
-    """Whether eight bytes hold no control character, quote or backslash; may say no where they do not."""
-    cdef uint64_t word
-    cdef uint64_t quote
-    cdef uint64_t backslash
-    cdef uint64_t found
-    memcpy(&word, at, 8)
-    quote = word ^ 0x2222222222222222ULL
-    backslash = word ^ 0x5C5C5C5C5C5C5C5CULL
-    # A byte below k borrows into its highest bit when k is taken from it.
-    found = (word - 0x2020202020202020ULL) & ~word
-    found |= (quote - 0x0101010101010101ULL) & ~quote
-    found |= (backslash - 0x0101010101010101ULL) & ~backslash
-    return (found & 0x8080808080808080ULL) == 0
+cdef inline char* put_value(Field* field, Py_ssize_t i, char* to, const Power* powers) noexcept nogil:
+    """The valid value of row `i`, which is no text; scribbles over at most VALUE_ROOM bytes."""
+    cdef const void* values = field.column.values
+    cdef Kind kind = field.kind
+    if kind == Kind.DOUBLE:
+        return put_double(to, (<const double*>values)[i], powers)
+    elif kind == Kind.INT64:
+        return put_int64(to, (<const int64_t*>values)[i])
+    elif kind == Kind.TIMESTAMP:
+        return put_timestamp(to, (<const int64_t*>values)[i], &field.day)
+    elif kind == Kind.INT32:
+        return put_int64(to, (<const int32_t*>values)[i])
+    elif kind == Kind.INT16:
+        return put_int64(to, (<const int16_t*>values)[i])
+    elif kind == Kind.INT8:
+        return put_int64(to, (<const int8_t*>values)[i])
+    elif kind == Kind.DATE:
+        return put_date(to, (<const int32_t*>values)[i], &field.day)
+    elif kind == Kind.DECIMAL:
+        return put_decimal(
+            to, (<const uint64_t*>values)[2 * i], (<const int64_t*>values)[2 * i + 1], field.scale
+        )
+    return put_boolean(to, bit_at(&field.column, i))
 
 
-cdef inline char* write_escaped(uint8_t byte, char* out) noexcept nogil:
-    """One byte of a JSON string."""
+cdef inline char* write_escape(uint8_t byte, char* out) noexcept nogil:
+    """A byte that JSON has escaped in a string."""
     cdef char short_form = 0
-    if byte >= 0x20 and byte != c'"' and byte != c"\\":
-        out[0] = <char>byte
-        return out + 1
     out[0] = c"\\"
     if byte == c'"' or byte == c"\\":
         short_form = <char>byte
@@ -164,169 +196,213 @@ cdef inline char* write_escaped(uint8_t byte, char* out) noexcept nogil:
     return out + 6
 
 
-cdef bint put_json_text(Output* out, const uint8_t* at, Py_ssize_t size) noexcept nogil:
-    """A JSON string; valid UTF-8 passes as it is. Needs no room reserved; False without memory."""
-    cdef const uint8_t* end = at + size
-    cdef char* to
-    cdef int k
-    if not reserve(out, size + 8 * MAX_ESCAPE + 2):
-        return False
-    to = out.at
-    to[0] = c'"'
-    to += 1
-    while end - at >= 8:
-        if is_plain8(at):
-            memcpy(to, at, 8)
-            to += 8
+cdef bint put_long_json_text(
+    Output* out, const uint8_t* at, Py_ssize_t size, const uint8_t* limit
+) noexcept nogil:
+    """What a JSON string has between its quotes: any text. False without memory."""
+    cdef char* to = out.at
+    cdef char* escaped
+    cdef int plain
+    cdef uint8_t[WIDE] block
+    while size > 0:
+        if limit - at >= WIDE:
+            memcpy(block, at, WIDE)
         else:
-            for k in range(8):
-                to = write_escaped(at[k], to)
+            memcpy(block, at, limit - at)
+        plain = json_plain(block)
+        memcpy(to, block, WIDE)
+        if plain >= size:
+            to += size
+            break
+        to += plain
+        at += plain
+        size -= plain
+        if plain == WIDE:
+            continue
+        if out.spare < MAX_ESCAPE:
             out.at = to
-            if not reserve(out, end - at + 8 * MAX_ESCAPE + 2):
+            if not grow(out):
                 return False
             to = out.at
-        at += 8
-    while at < end:
-        to = write_escaped(at[0], to)
+        escaped = write_escape(at[0], to)
+        out.spare -= escaped - to - 1
+        to = escaped
         at += 1
-    to[0] = c'"'
-    out.at = to + 1
+        size -= 1
+    out.at = to
     return True
 
 
 cdef bint encode_json_rows(
-    const Field* fields, int count, Py_ssize_t n, Py_ssize_t row_room, Output* out
+    Field* fields, int count, Py_ssize_t n, const Power* powers, Output* out
 ) noexcept nogil:
-    """All rows; `row_room` bytes hold a row's prefixes and its values that are no text."""
+    """All rows, into the room that there is for them; False without memory for escapes."""
     cdef Py_ssize_t i
+    cdef Py_ssize_t size
     cdef int k
-    cdef const Field* field
+    cdef Field* field
     cdef const int32_t* offsets
+    cdef const uint8_t* text
     cdef double value
+    cdef char* to = out.at
     for i in range(n):
-        if not reserve(out, row_room):
-            return False
         for k in range(count):
             field = &fields[k]
-            memcpy(out.at, field.prefix, field.prefix_size)
-            out.at += field.prefix_size
-            if is_valid(&field.column, i):
-                if field.kind == Kind.TEXT:
-                    offsets = field.column.offsets + i
-                    if not put_json_text(out, field.column.values + offsets[0], offsets[1] - offsets[0]):
+            to = put_prefix(to, field.prefix, field.prefix_size)
+            if not is_valid(&field.column, i):
+                to -= field.quoted
+                memcpy(to, b"null", 4)
+                to += 4
+                continue
+            if field.kind == Kind.TEXT:
+                offsets = field.column.offsets + i
+                text = field.column.values + offsets[0]
+                size = offsets[1] - offsets[0]
+                if size <= WIDE <= field.end - text and json_plain(text) >= size:
+                    memcpy(to, text, WIDE)
+                    to += size
+                else:
+                    out.at = to
+                    if not put_long_json_text(out, text, size, field.end):
                         return False
-                    if not reserve(out, row_room):
-                        return False
-                    continue
-                if field.kind == Kind.TIMESTAMP or field.kind == Kind.DATE:
-                    out.at[0] = c'"'
-                    out.at += 1 + write_value(field, i, out.at + 1)
-                    out.at[0] = c'"'
-                    out.at += 1
-                    continue
-                if field.kind != Kind.DOUBLE:
-                    out.at += write_value(field, i, out.at)
-                    continue
+                    to = out.at
+                to[0] = c'"'
+                to += 1
+            elif field.kind == Kind.DOUBLE:
                 value = (<const double*>field.column.values)[i]
                 # Finite: x - x is NaN for an infinity and for NaN.
                 if value - value == 0:
-                    out.at += write_double(value, out.at)
-                    continue
-            memcpy(out.at, b"null", 4)
-            out.at += 4
-        memcpy(out.at, b"}\n", 2)
-        out.at += 2
+                    to = put_double(to, value, powers)
+                else:
+                    memcpy(to, b"null", 4)
+                    to += 4
+            else:
+                to = put_value(field, i, to, powers)
+                to[0] = c'"'
+                to += field.quoted
+        memcpy(to, b"}\n", 2)
+        to += 2
+    out.at = to
     return True
 
 
 cdef struct CsvStyle:
     char quote
-    # Quote all values that are no text: the delimiter may occur in them.
-    bint quote_values
+    # The delimiter and the quote.
+    uint8_t[2] marks
     const char* null
     Py_ssize_t null_size
-    # 1 for the bytes that make a field be quoted.
-    uint8_t[256] special
 
 
-cdef bint put_csv_text(
-    Output* out, const uint8_t* at, Py_ssize_t size, const CsvStyle* style
-) noexcept nogil:
-    """A field of text. Needs no room reserved; False without memory."""
+cdef bint put_quoted(Output* out, const uint8_t* at, Py_ssize_t size, char quote) noexcept nogil:
+    """Text in quotes, those in it doubled; False without memory."""
     cdef Py_ssize_t i
-    cdef bint quoted = size == 0
-    cdef char* to
-    for i in range(size):
-        if style.special[at[i]]:
-            quoted = True
-            break
-    if size == style.null_size and memcmp(at, style.null, size) == 0:
-        quoted = True
-    if not reserve(out, 2 * size + 2 if quoted else size):
-        return False
-    if not quoted:
-        memcpy(out.at, at, size)
-        out.at += size
-        return True
-    to = out.at
-    to[0] = style.quote
+    cdef char* to = out.at
+    to[0] = quote
     to += 1
     for i in range(size):
         to[0] = <char>at[i]
         to += 1
-        if <char>at[i] == style.quote:
-            to[0] = style.quote
+        if <char>at[i] == quote:
+            if out.spare < 1:
+                out.at = to
+                if not grow(out):
+                    return False
+                to = out.at
+            out.spare -= 1
+            to[0] = quote
             to += 1
-    to[0] = style.quote
+    to[0] = quote
     out.at = to + 1
     return True
 
 
-cdef bint encode_csv_rows(
-    const Field* fields, int count, Py_ssize_t n, Py_ssize_t row_room, const CsvStyle* style, Output* out
-) noexcept nogil:
-    """All rows; `row_room` bytes hold a row's delimiters, NULLs and values that are no text."""
-    cdef Py_ssize_t i
-    cdef int k
-    cdef const Field* field
-    cdef const int32_t* offsets
-    for i in range(n):
-        if not reserve(out, row_room):
+cdef bint is_plain(const uint8_t* at, Py_ssize_t size, const uint8_t* limit, const uint8_t* marks) noexcept nogil:
+    """Whether a text of CSV holds neither a mark nor a line break."""
+    cdef uint8_t[WIDE] block
+    while size > 0:
+        if limit - at >= WIDE:
+            memcpy(block, at, WIDE)
+        else:
+            memcpy(block, at, limit - at)
+        if csv_plain(block, marks) < min(size, <Py_ssize_t>WIDE):
             return False
+        at += WIDE
+        size -= WIDE
+    return True
+
+
+cdef bint encode_csv_rows(
+    Field* fields, int count, Py_ssize_t n, const Power* powers, const CsvStyle* style, Output* out
+) noexcept nogil:
+    """All rows, into the room that there is for them; False without memory for doubled quotes."""
+    cdef Py_ssize_t i
+    cdef Py_ssize_t size
+    cdef int k
+    cdef Field* field
+    cdef const int32_t* offsets
+    cdef const uint8_t* text
+    cdef char* to = out.at
+    for i in range(n):
         for k in range(count):
             field = &fields[k]
-            memcpy(out.at, field.prefix, field.prefix_size)
-            out.at += field.prefix_size
-            if is_valid(&field.column, i):
-                if field.kind == Kind.TEXT:
-                    offsets = field.column.offsets + i
-                    if not put_csv_text(out, field.column.values + offsets[0], offsets[1] - offsets[0], style):
-                        return False
-                    if not reserve(out, row_room):
-                        return False
+            to = put_prefix(to, field.prefix, field.prefix_size)
+            if not is_valid(&field.column, i):
+                to -= field.quoted
+                memcpy(to, style.null, style.null_size)
+                to += style.null_size
+            elif field.kind == Kind.TEXT:
+                offsets = field.column.offsets + i
+                text = field.column.values + offsets[0]
+                size = offsets[1] - offsets[0]
+                if size == style.null_size and memcmp(text, style.null, size) == 0 or size == 0:
+                    pass
+                elif size <= WIDE <= field.end - text:
+                    if csv_plain(text, style.marks) >= size:
+                        memcpy(to, text, WIDE)
+                        to += size
+                        continue
+                elif is_plain(text, size, field.end, style.marks):
+                    memcpy(to, text, size)
+                    to += size
                     continue
-                if style.quote_values:
-                    out.at[0] = style.quote
-                    out.at += 1
-                out.at += write_value(field, i, out.at)
-                if style.quote_values:
-                    out.at[0] = style.quote
-                    out.at += 1
-                continue
-            memcpy(out.at, style.null, style.null_size)
-            out.at += style.null_size
-        out.at[0] = c"\n"
-        out.at += 1
+                out.at = to
+                if not put_quoted(out, text, size, style.quote):
+                    return False
+                to = out.at
+            else:
+                to = put_value(field, i, to, powers)
+                to[0] = style.quote
+                to += field.quoted
+        to[0] = c"\n"
+        to += 1
+    out.at = to
     return True
+
+
+def plain_bytes(const uint8_t[::1] data, bytes marks):
+    """For 16 bytes, how many before the first that JSON and that CSV must escape: (wide, scalar) of each.
+
+    For tests, which compare the wide scans with their twins; `marks` are the delimiter and the quote.
+    """
+    if data.shape[0] != WIDE or len(marks) != 2:
+        raise ValueError("a scan takes 16 bytes and 2 marks")
+    cdef const uint8_t* two = marks
+    return (
+        (json_plain(&data[0]), json_plain_scalar(&data[0])),
+        (csv_plain(&data[0], two), csv_plain_scalar(&data[0], two)),
+    )
 
 
 cdef Kind kind_of(object field) except *:
     type = field.type
     if pa.types.is_decimal128(type) and 0 <= type.scale <= 38:
         return Kind.DECIMAL
-    if pa.types.is_signed_integer(type):
-        return Kind.INTEGER
     kinds = {
+        pa.int8(): Kind.INT8,
+        pa.int16(): Kind.INT16,
+        pa.int32(): Kind.INT32,
+        pa.int64(): Kind.INT64,
         pa.float64(): Kind.DOUBLE,
         pa.bool_(): Kind.BOOLEAN,
         pa.string(): Kind.TEXT,
@@ -338,43 +414,127 @@ cdef Kind kind_of(object field) except *:
     return kinds[type]
 
 
+cdef int text_size(Kind kind) noexcept:
+    """The longest text of a value, its quotes not counted; 0 for text."""
+    if kind == Kind.DOUBLE:
+        return MAX_DOUBLE_TEXT
+    elif kind == Kind.DECIMAL:
+        return MAX_DECIMAL_TEXT
+    elif kind == Kind.BOOLEAN:
+        return MAX_BOOLEAN_TEXT
+    elif kind == Kind.DATE:
+        return MAX_DATE_TEXT
+    elif kind == Kind.TIMESTAMP:
+        return MAX_TIMESTAMP_TEXT
+    return 0 if kind == Kind.TEXT else MAX_INT64_TEXT
+
+
+cdef Py_ssize_t bits_of(Kind kind) noexcept:
+    """The width of a value in memory; of text, that of an offset."""
+    if kind == Kind.BOOLEAN:
+        return 1
+    elif kind == Kind.INT8:
+        return 8
+    elif kind == Kind.INT16:
+        return 16
+    elif kind == Kind.INT32 or kind == Kind.DATE or kind == Kind.TEXT:
+        return 32
+    return 128 if kind == Kind.DECIMAL else 64
+
+
+cdef int open_field(object array, Field* field) except -1:
+    """Point a field at an array of its type, which must be kept meanwhile; ValueError when a buffer is short."""
+    cdef Py_ssize_t n
+    cdef Py_ssize_t offset
+    cdef Py_ssize_t bits = bits_of(field.kind)
+    cdef Py_ssize_t data_size
+    cdef bint text = field.kind == Kind.TEXT
+    open_validity(array, &field.column)
+    n = field.column.n
+    offset = field.column.offset
+    if n == 0:
+        return 0
+    buffers = array.buffers()
+    fixed = buffers[1]
+    if fixed is None or fixed.size * 8 < (offset + n + text) * bits:
+        raise ValueError("a buffer of a column is shorter than its rows say")
+    field.column.values = <const uint8_t*><uintptr_t>fixed.address
+    # A bit has no address: rows of BOOLEAN count from the buffer's start.
+    if bits >= 8:
+        field.column.values += offset * (bits >> 3)
+    if text:
+        field.column.offsets = <const int32_t*>field.column.values
+        data = buffers[2]
+        data_size = 0 if data is None else data.size
+        if field.column.offsets[0] < 0 or field.column.offsets[n] > data_size:
+            raise ValueError("the text of a column is shorter than its offsets say")
+        field.column.values = NULL
+        if data is not None:
+            field.column.values = <const uint8_t*><uintptr_t>data.address
+        field.end = field.column.values + data_size
+    return 0
+
+
 cdef class _TextEncoder:
     """What both formats share: the fields, and the way from a batch to bytes.
 
-    Holds no state between batches, so that several threads may encode with one encoder.
+    Several threads may encode with one encoder. It keeps the memory of one output that was let go.
     """
 
     cdef Field* fields
     cdef int count
-    cdef Py_ssize_t row_room
+    # The most that the prefixes, the line end and the values of a row need, text not counted.
+    cdef Py_ssize_t row_size
     cdef readonly object schema
-    cdef list _prefixes
+    cdef char* _prefixes
+    cdef char* _kept
+    cdef Py_ssize_t _kept_size
 
     def __cinit__(self, *args, **options):
         self.fields = NULL
+        self._prefixes = NULL
+        self._kept = NULL
+        self._kept_size = 0
 
     def __dealloc__(self):
         free(self.fields)
+        free(self._prefixes)
+        free(self._kept)
 
-    cdef int _set_fields(self, object schema, list prefixes, Py_ssize_t null_size) except -1:
-        """`prefixes` (bytes) stand before the values of a row; `null_size` is the text of NULL's."""
+    cdef int _set_fields(self, object schema, list prefixes, list quoted, Py_ssize_t null_size) except -1:
+        """`prefixes` (bytes) stand before the values of a row, `quoted` says which of them end in a quote;
+        `null_size` is the size of NULL's text."""
         cdef int k
         cdef bytes prefix
+        cdef Field* field
+        cdef Py_ssize_t at = 0
         self.schema = schema
         self.count = len(schema)
-        self._prefixes = prefixes
-        self.fields = <Field*>calloc(self.count or 1, sizeof(Field))
-        if self.fields == NULL:
+        self.fields = <Field*>calloc(self.count, sizeof(Field))
+        self._prefixes = <char*>calloc(sum(len(prefix) + WIDE for prefix in prefixes), 1)
+        if self.fields == NULL or self._prefixes == NULL:
             raise MemoryError
-        self.row_room = 2
+        self.row_size = 2
         for k in range(self.count):
             prefix = prefixes[k]
-            self.fields[k].kind = kind_of(schema.field(k))
-            self.fields[k].scale = schema.field(k).type.scale if self.fields[k].kind == Kind.DECIMAL else 0
-            self.fields[k].prefix = prefix
-            self.fields[k].prefix_size = len(prefix)
-            self.row_room += len(prefix) + max(<Py_ssize_t>MAX_VALUE_TEXT, null_size)
+            field = &self.fields[k]
+            field.kind = kind_of(schema.field(k))
+            field.scale = schema.field(k).type.scale if field.kind == Kind.DECIMAL else 0
+            field.prefix = self._prefixes + at
+            field.prefix_size = len(prefix)
+            memcpy(self._prefixes + at, <const char*>prefix, len(prefix))
+            at += len(prefix) + WIDE
+            field.quoted = quoted[k]
+            set_day(&field.day, 0)
+            # Two quotes at most: those of CSV are not all in the prefix.
+            self.row_size += len(prefix) + 2 + max(<Py_ssize_t>text_size(field.kind), null_size)
         return 0
+
+    cdef void _take_back(self, char* base, Py_ssize_t size) noexcept:
+        if size > self._kept_size:
+            base, self._kept = self._kept, base
+            self._kept_size = size
+        free(base)
 
     def header(self) -> bytes:
         """What stands before the first record."""
@@ -386,38 +546,52 @@ cdef class _TextEncoder:
         O(bytes written); takes no GIL while it writes. Raises TypeError for another schema.
         """
         cdef Py_ssize_t n = batch.num_rows
+        cdef Py_ssize_t room = n * self.row_size + SLACK
         cdef int k
         cdef bint done
         cdef Output out
         cdef Field* fields
         cdef EncodedBytes encoded = EncodedBytes()
         # Kept until all is written: the fields point into them.
-        cdef list columns = [widen(column) for column in batch.columns]
-        if batch.schema.types != self.schema.types:
-            raise TypeError(f"a batch of {batch.schema.types} for an encoder of {self.schema.types}")
-        fields = <Field*>malloc((self.count or 1) * sizeof(Field))
-        # A guess at the size; it grows by doubling.
-        out.base = out.at = <char*>malloc(n * 16 * (self.count + 1) + 64)
-        out.end = out.base + n * 16 * (self.count + 1) + 64
+        cdef list columns = batch.columns
+        schema = batch.schema
+        if not schema.equals(self.schema) and schema.types != self.schema.types:
+            raise TypeError(f"a batch of {schema.types} for an encoder of {self.schema.types}")
+        out.base = NULL
+        fields = <Field*>malloc(self.count * sizeof(Field))
         try:
-            if fields == NULL or out.base == NULL:
+            if fields == NULL:
                 raise MemoryError
             memcpy(fields, self.fields, self.count * sizeof(Field))
             for k in range(self.count):
-                open_column(columns[k], &fields[k].column)
+                open_field(columns[k], &fields[k])
+                if fields[k].kind == Kind.TEXT and n:
+                    room += fields[k].column.offsets[n] - fields[k].column.offsets[0]
+            out.base, self._kept = self._kept, NULL
+            out.spare, self._kept_size = self._kept_size - room, 0
+            if out.spare < 0:
+                free(out.base)
+                out.base = <char*>malloc(room)
+                out.spare = 0
+            if out.base == NULL:
+                raise MemoryError
+            out.at = out.base
+            out.end = out.base + room + out.spare
             with nogil:
                 done = self._encode_rows(fields, n, &out)
             if not done:
                 raise MemoryError
+            encoded.encoder = self
             encoded.base = out.base
             encoded.size = out.at - out.base
+            encoded.capacity = out.end - out.base
             out.base = NULL
             return encoded
         finally:
             free(fields)
             free(out.base)
 
-    cdef bint _encode_rows(self, const Field* fields, Py_ssize_t n, Output* out) noexcept nogil:
+    cdef bint _encode_rows(self, Field* fields, Py_ssize_t n, Output* out) noexcept nogil:
         return False
 
 
@@ -425,16 +599,17 @@ cdef class JsonEncoder(_TextEncoder):
     """Rows as lines of JSON objects. `schema` has the types of `velostream.sql.types`; else TypeError."""
 
     def __init__(self, schema):
+        if len(schema) == 0:
+            raise TypeError("a schema without columns")
+        quoted = [kind_of(field) in (Kind.TEXT, Kind.DATE, Kind.TIMESTAMP) for field in schema]
         prefixes = [
-            (("," if k else "{") + json.dumps(name, ensure_ascii=False) + ":").encode()
+            (("," if k else "{") + json.dumps(name, ensure_ascii=False) + ":" + '"' * quoted[k]).encode()
             for k, name in enumerate(schema.names)
         ]
-        if not prefixes:
-            raise TypeError("a schema without columns")
-        self._set_fields(schema, prefixes, len("null"))
+        self._set_fields(schema, prefixes, quoted, len("null"))
 
-    cdef bint _encode_rows(self, const Field* fields, Py_ssize_t n, Output* out) noexcept nogil:
-        return encode_json_rows(fields, self.count, n, self.row_room, out)
+    cdef bint _encode_rows(self, Field* fields, Py_ssize_t n, Output* out) noexcept nogil:
+        return encode_json_rows(fields, self.count, n, powers_of_ten(), out)
 
 
 cdef class CsvEncoder(_TextEncoder):
@@ -462,10 +637,7 @@ cdef class CsvEncoder(_TextEncoder):
         self.style.null = self._null
         self.style.null_size = len(self._null)
         self.style.quote = ord(quote)
-        self.style.quote_values = delimiter.isalnum() or delimiter in "+-.:"
-        memset(self.style.special, 0, sizeof(self.style.special))
-        for mark in (delimiter, quote, "\r", "\n"):
-            self.style.special[<uint8_t>ord(mark)] = 1
+        self.style.marks = [ord(delimiter), ord(quote)]
         names = [
             quote + name.replace(quote, quote * 2) + quote
             if not name or any(mark in name for mark in (delimiter, quote, "\r", "\n"))
@@ -473,12 +645,15 @@ cdef class CsvEncoder(_TextEncoder):
             for name in schema.names
         ]
         self._header = (delimiter.join(names) + "\n").encode() if header else b""
-        prefixes = [delimiter.encode() if k else b"" for k in range(len(schema))]
-        self._set_fields(schema, prefixes, len(self._null))
+        # Quote all values that are no text where the delimiter may occur in them.
+        quote_values = delimiter.isalnum() or delimiter in "+-.:"
+        quoted = [quote_values and kind_of(field) != Kind.TEXT for field in schema]
+        prefixes = [((delimiter if k else "") + quote * quoted[k]).encode() for k in range(len(schema))]
+        self._set_fields(schema, prefixes, quoted, len(self._null))
 
     def header(self) -> bytes:
         """The line of names, or nothing."""
         return self._header
 
-    cdef bint _encode_rows(self, const Field* fields, Py_ssize_t n, Output* out) noexcept nogil:
-        return encode_csv_rows(fields, self.count, n, self.row_room, &self.style, out)
+    cdef bint _encode_rows(self, Field* fields, Py_ssize_t n, Output* out) noexcept nogil:
+        return encode_csv_rows(fields, self.count, n, powers_of_ten(), &self.style, out)

@@ -1,17 +1,32 @@
-"""Values as text: what JSON, CSV and casts write."""
+"""Values as text: what JSON, CSV and casts write. The writers are in `value_text.h`."""
 
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
-cdef enum:
-    # The longest text of each kind, in bytes.
-    MAX_INT64_TEXT = 20
-    MAX_DOUBLE_TEXT = 24
-    MAX_DECIMAL_TEXT = 41
-    MAX_DATE_TEXT = 16
-    MAX_TIMESTAMP_TEXT = 36
+cdef extern from "value_text.h" nogil:
+    enum:
+        MAX_INT64_TEXT
+        MAX_DOUBLE_TEXT
+        MAX_DECIMAL_TEXT
+        MAX_BOOLEAN_TEXT
+        MAX_DATE_TEXT
+        MAX_TIMESTAMP_TEXT
+        VALUE_ROOM
+        MIN_POWER
+        POWER_COUNT
 
-cdef Py_ssize_t write_int64(int64_t value, char* out) noexcept nogil
-cdef Py_ssize_t write_double(double value, char* out) noexcept nogil
-cdef Py_ssize_t write_decimal(uint64_t low, int64_t high, int scale, char* out) noexcept nogil
-cdef Py_ssize_t write_date(int32_t days, char* out) noexcept nogil
-cdef Py_ssize_t write_timestamp(int64_t us, char* out) noexcept nogil
+    ctypedef struct Power:
+        uint64_t high
+        uint64_t low
+
+    ctypedef struct Day:
+        pass
+
+    char* put_int64(char* out, int64_t value)
+    char* put_boolean(char* out, int value)
+    char* put_double(char* out, double value, const Power* powers)
+    char* put_decimal(char* out, uint64_t low, int64_t high, int scale)
+    void set_day(Day* day, int64_t days)
+    char* put_date(char* out, int32_t days, Day* day)
+    char* put_timestamp(char* out, int64_t us, Day* day)
+
+cdef const Power* powers_of_ten() noexcept nogil

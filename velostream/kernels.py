@@ -32,6 +32,7 @@ from cython_ext.record_ends import take_lines as take_lines
 from cython_ext.text_encoder import CsvEncoder as CsvEncoder
 from cython_ext.text_encoder import EncodedBytes as EncodedBytes
 from cython_ext.text_encoder import JsonEncoder as JsonEncoder
+from cython_ext.text_encoder import plain_bytes as plain_bytes
 from cython_ext.value_text import date_text as date_text
 from cython_ext.value_text import decimal_text as decimal_text
 from cython_ext.value_text import double_text as double_text

@@ -22,6 +22,7 @@ from velostream.kernels import (
     date_text,
     decimal_text,
     double_text,
+    plain_bytes,
     timestamp_text,
 )
 
@@ -127,6 +128,24 @@ def test_double_text_is_the_shortest_that_reads_back(pattern: int) -> None:
         assert double_text(value) == repr(value)
 
 
+@given(
+    st.integers(0, 16).flatmap(lambda digits: st.integers(-(10**digits), 10**digits)),
+    st.integers(0, 12),
+    st.integers(-2, 2),
+)
+@example(999_999_999_999_999, 6, 0)  # the largest that one division settles, and its neighbours
+@example(10**15, 6, 0)
+@example(100, 6, 0)  # 0.0001, the smallest without an exponent
+@example(99, 6, 0)
+@settings(max_examples=1000, deadline=None)
+def test_double_text_of_short_decimals_and_of_their_neighbours(digits: int, places: int, steps: int) -> None:
+    value = digits / 10**places
+    for _ in range(abs(steps)):
+        value = math.nextafter(value, math.copysign(math.inf, steps))
+    assert double_text(value) == repr(value)
+    assert double_text(-value) == repr(-value)
+
+
 def test_double_text_of_every_power_of_two_and_its_neighbours() -> None:
     for exponent in range(-1074, 1024):
         value = math.ldexp(1.0, exponent)
@@ -185,6 +204,53 @@ def test_every_control_character_at_every_place_of_a_word_is_escaped() -> None:
     schema = pa.schema([("s", pa.string())])
     encoded = bytes(JsonEncoder(schema).encode(pa.record_batch([pa.array(values)], schema=schema)))
     assert [json.loads(line)["s"] for line in encoded.decode().split("\n")[:-1]] == values
+
+
+def test_text_of_escapes_alone_gets_all_the_room_it_needs() -> None:
+    schema = pa.schema([("a", pa.string()), ("b", pa.int64())])
+    values = ["\x01" * size for size in (1, 15, 16, 17, 5000)] * 3
+    batch = pa.record_batch([pa.array(values), pa.array(range(len(values)))], schema=schema)
+    encoder = JsonEncoder(schema)
+    first = encoder.encode(batch)
+    lines = bytes(first).decode().split("\n")[:-1]
+    assert [json.loads(line) for line in lines] == batch.to_pylist()
+    quotes = pa.record_batch([pa.array(['"' * 5000] * 3), pa.array(range(3))], schema=schema)
+    text = bytes(CsvEncoder(schema).encode(quotes)).decode()
+    assert [row[0] for row in csv.reader(io.StringIO(text))] == ['"' * 5000] * 3
+
+
+def test_an_output_keeps_its_bytes_while_the_encoder_goes_on() -> None:
+    schema = pa.schema([("a", pa.int64())])
+    encoder = JsonEncoder(schema)
+    outputs = [encoder.encode(pa.record_batch([pa.array([k] * 50)], schema=schema)) for k in range(3)]
+    del outputs[1]
+    outputs.insert(1, encoder.encode(pa.record_batch([pa.array([7] * 3)], schema=schema)))
+    assert [bytes(output) for output in outputs] == [
+        b'{"a":0}\n' * 50,
+        b'{"a":7}\n' * 3,
+        b'{"a":2}\n' * 50,
+    ]
+
+
+@pytest.mark.parametrize("name", ["", "a" * 15, "ü" * 40])
+def test_names_of_any_length_and_values_at_the_end_of_their_buffer(name: str) -> None:
+    schema = pa.schema([(name, pa.string()), ("n", pa.date32())])
+    rows = [{name: "x" * size, "n": datetime.date(2024, 2, 29)} for size in range(40)]
+    batch = pa.RecordBatch.from_pylist(rows, schema=schema)
+    lines = bytes(JsonEncoder(schema).encode(batch)).decode().split("\n")[:-1]
+    assert [json.loads(line) for line in lines] == [{**row, "n": "2024-02-29"} for row in rows]
+
+
+@given(
+    st.lists(st.sampled_from(b'aaaaaaaaaa"\\\n\r,;\x00\x1f\x20\x7f\x80\xff'), min_size=16, max_size=16).map(
+        bytes
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_both_scans_for_what_is_escaped_stop_where_a_loop_does(block: bytes) -> None:
+    json_end = next((n for n, byte in enumerate(block) if byte in b'"\\' or byte < 32), 16)
+    csv_end = next((n for n, byte in enumerate(block) if byte in b';"\r\n'), 16)
+    assert plain_bytes(block, b';"') == ((json_end, json_end), (csv_end, csv_end))
 
 
 def test_an_encoder_refuses_what_it_cannot_write() -> None:
