@@ -7,17 +7,19 @@ positions Faust's bookkeeping of gaps costs milliseconds per event.
 What Faust expects of a consumer and does not say (found by reading it, 0.15):
 - a ConsumerMessage without the app's generation id is dropped without a word;
 - `subscribe` runs inside the conductor, so the rebalance must be a task of its own, or recovery never begins;
-- with every partition's buffer full, `_wait_next_records` sleeps a second: we wait for `on_buffer_drop`.
+- with every partition's buffer full, `_wait_next_records` sleeps a second: we wait for `on_buffer_drop`;
+- `_drain_messages` makes four tasks a message, to notice when the flow is suspended: a third of its time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from faust.serializers import codecs
 from faust.tables.manager import TableManager as FaustTableManager
@@ -30,11 +32,12 @@ from faust.types import TP, ConsumerMessage
 from faust.types.tuples import RecordMetadata
 
 from velostream.connectors.base import Block, BlockReader, Limits, Source
-from velostream.errors import VelostreamError
 
 SCHEME = "velostream"
 CODEC = "velostream_block"
 GENERATION = 1
+# How long the consumer waits for a block before it looks whether it is to stop.
+WAIT_SECONDS = 0.2
 
 
 class BlockCodec(codecs.Codec):  # type: ignore[misc]
@@ -61,7 +64,10 @@ class IdlePartition:
 class ReadFailed:
     """A partition that cannot be read on; its last message."""
 
-    error: VelostreamError
+    error: Exception
+
+
+Content: TypeAlias = Block | EndOfPartition | IdlePartition | ReadFailed
 
 
 @dataclass(slots=True)
@@ -98,15 +104,20 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
         self._inputs: Inputs = self.app.inputs
         self._assigned: set[TP] = set()
         self._readers: dict[TP, BlockReader] = {}
-        self._reads: dict[TP, asyncio.Future[Any]] = {}
+        self._reading: set[TP] = set()
+        self._contents: deque[tuple[TP, Content]] = deque()
         self._numbers: dict[TP, int] = {}
         self._ended: set[TP] = set()
-        self._wake = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
         self._spoke: dict[TP, int] = {}
         self._silent: set[TP] = set()
-        # A reader of an unbounded partition may wait for data, so each of those has a thread.
-        unbounded = [source for source in self._inputs.sources.values() if not source.bounded]
-        threads = 2 + sum(len(source.partitions()) for source in unbounded)
+        # Any reader may wait - for data, or for what it has dealt out to be read - so each has a thread.
+        threads = sum(
+            min(len(source.partitions()), self._inputs.open_partitions)
+            if source.bounded
+            else len(source.partitions())
+            for source in self._inputs.sources.values()
+        )
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"{self.app.conf.id}/read")
 
     async def subscribe(self, topics: Iterable[str]) -> None:
@@ -125,16 +136,20 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
         self._assigned = wanted
         self.app.consumer_generation_id = GENERATION
         await self.on_partitions_assigned(wanted, GENERATION)
-        self._wake.set()
+        self._wake()
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        while not (self.should_stop or fetcher.should_stop):
+            async for _, message in self.getmany(WAIT_SECONDS):
+                await self.callback(message)
 
     def on_buffer_drop(self, tp: TP) -> None:
         super().on_buffer_drop(tp)
-        self._wake.set()
+        self._wake()
 
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 (Faust's signature)
         while self.flow_active and not self.should_stop and not self._get_active_partitions():
-            self._wake.clear()
-            await self._or_timeout(self._wake.wait(), 0.2)
+            await self._woken(timeout)
         return await super()._wait_next_records(timeout)
 
     async def _getmany(
@@ -143,17 +158,14 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
         timeout: float,  # noqa: ASYNC109 (Faust's signature)
     ) -> dict[TP, list[Any]]:
         for tp in self._readable(active_partitions or set()):
-            self._reads[tp] = asyncio.ensure_future(self._read(tp))
-        if not self._reads:
-            self._wake.clear()
-            await self._or_timeout(self._wake.wait(), 0.05)
-            return {}
-        done, _ = await asyncio.wait(
-            self._reads.values(), timeout=timeout, return_when=asyncio.FIRST_COMPLETED
-        )
+            self._reading.add(tp)
+            self._pool.submit(self._read, tp)
+        if not self._contents:
+            await self._woken(timeout)
         records: dict[TP, list[Any]] = {}
-        for tp in [tp for tp, read in self._reads.items() if read in done]:
-            content = self._reads.pop(tp).result()
+        while self._contents:
+            tp, content = self._contents.popleft()
+            self._reading.discard(tp)
             if isinstance(content, Block) and content.size == 0:
                 if not self._falls_silent(tp):
                     continue
@@ -166,6 +178,21 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
             records[tp] = [(self._numbers[tp], content)]
             self._numbers[tp] += 1
         return records
+
+    def _wake(self) -> None:
+        """There is something to do for `_getmany`: a partition can be read from, or has been."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _woken(self, seconds: float) -> None:
+        """Wait for `_wake`, at most for `seconds`. A future and a timer: `wait_for` would make a task."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        timer = self._waiter.get_loop().call_later(seconds, self._wake)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
 
     def _falls_silent(self, tp: TP) -> bool:
         """Whether a partition that has nothing to say is silent for long enough, and not known to be."""
@@ -183,13 +210,19 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
             partitions = sorted(tp for tp in self._assigned if tp.topic == topic and tp not in self._ended)
             if source.bounded:
                 partitions = partitions[: self._inputs.open_partitions]
-            ready += [tp for tp in partitions if tp in active and tp not in self._reads]
+            ready += [tp for tp in partitions if tp in active and tp not in self._reading]
         return ready
 
-    async def _read(self, tp: TP) -> Block | EndOfPartition | ReadFailed:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._read_now, tp)
+    def _read(self, tp: TP) -> None:
+        """In a thread of the pool."""
+        content = self._read_now(tp)
+        self.loop.call_soon_threadsafe(self._take, tp, content)
 
-    def _read_now(self, tp: TP) -> Block | EndOfPartition | ReadFailed:
+    def _take(self, tp: TP, content: Content) -> None:
+        self._contents.append((tp, content))
+        self._wake()
+
+    def _read_now(self, tp: TP) -> Content:
         try:
             what = f"source '{tp.topic}'"
             reader = self._readers.get(tp)
@@ -204,14 +237,8 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
                 return block
             reader.close()
             return EndOfPartition()
-        except VelostreamError as error:
+        except Exception as error:  # a defect of a reader too: else the partition would fall silent
             return ReadFailed(error)
-
-    async def _or_timeout(self, waitable: Awaitable[Any], seconds: float) -> None:
-        try:
-            await asyncio.wait_for(waitable, seconds)
-        except TimeoutError:
-            pass
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         number, content = record
@@ -233,10 +260,8 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
 
     async def on_stop(self) -> None:
         await super().on_stop()
-        for read in self._reads.values():
-            read.cancel()
         # A read may take its time; the loop is shared with other jobs.
-        await asyncio.to_thread(self._pool.shutdown)
+        await asyncio.to_thread(partial(self._pool.shutdown, cancel_futures=True))
         for reader in self._readers.values():
             reader.close()
 
