@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import random
+import shutil
 from pathlib import Path
 
 FOLDER = Path("outputs/benchmarks")
@@ -11,8 +13,11 @@ START_MS = 1_700_000_000_000
 
 
 def trades(records: int) -> Path:
-    """NDJSON trades of about 91 bytes: 100 symbols, 1,000 traders, 1 ms apart."""
-    path = FOLDER / f"trades-{records}.ndjson"
+    """NDJSON trades of 91 bytes on average, newline included: 100 symbols, 10,000 traders, 1 ms apart.
+
+    The file of fewer records is a prefix of the file of more.
+    """
+    path = FOLDER / f"trades-91-{records}.ndjson"
     if path.exists():
         return path
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -26,10 +31,21 @@ def trades(records: int) -> Path:
     return path
 
 
+def gzipped(path: Path) -> Path:
+    """`path` as one gzip member, at the level that `gzip` takes by default."""
+    packed = path.with_name(f"{path.name}.gz")
+    if not packed.exists():
+        partial = path.with_suffix(".partial")
+        with open(path, "rb") as source, gzip.open(partial, "wb", compresslevel=6) as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        partial.rename(packed)
+    return packed
+
+
 def _trade(generator: random.Random, number: int) -> str:
-    symbol, trader = generator.randrange(100), generator.randrange(1000)
-    cents, quantity = generator.randrange(10_000, 20_000), generator.randrange(1, 1000)
+    symbol, trader = generator.randrange(100), generator.randrange(10_000)
+    price, quantity = generator.randrange(1_000_000, 2_000_000), generator.randrange(1, 1000)
     return (
-        f'{{"symbol":"SYM{symbol:03d}","price":{cents // 100}.{cents % 100:02d},"quantity":{quantity},'
-        f'"ts":{START_MS + number},"trader":"T{trader:05d}"}}\n'
+        f'{{"symbol":"SYM{symbol:03d}","price":{price // 10_000}.{price % 10_000:04d},'
+        f'"quantity":{quantity},"ts":{START_MS + number},"trader":"T{trader:07d}"}}\n'
     )

@@ -1,106 +1,75 @@
-"""NDJSON file to a 60 s tumbling window per symbol (count, sum, avg, min, max) to NDJSON.
-
-DuckDB gets the types declared (no inference), one thread, and writes NDJSON too.
-"""
+"""NDJSON file to a 60 s tumbling window per symbol (count, sum, avg, min, max) to NDJSON, in every engine."""
 
 from __future__ import annotations
 
-import json
-import sys
-import time
-from pathlib import Path
+from benchmarks.data import trades
+from benchmarks.harness import Contender, Target, compare, entry
+from benchmarks.tumble import result_path, same_rows
 
-from benchmarks.data import FOLDER, trades
-from benchmarks.harness import Contender, compare
-
-TITLE = "NDJSON to 60 s tumbling window per symbol"
-COLUMNS = {"symbol": "VARCHAR", "price": "DOUBLE", "quantity": "BIGINT", "ts": "TIMESTAMP"}
-QUERY = """
-SELECT symbol, _window_start, COUNT(*) AS n, SUM(quantity) AS quantity, AVG(price) AS mean,
-       MIN(price) AS low, MAX(price) AS high
-FROM trades GROUP BY symbol WINDOW TUMBLING(ts, INTERVAL '60' SECOND)
-"""
+TITLE = "NDJSON to 60 s tumbling window per symbol, to NDJSON"
 CONTENDERS = (
-    Contender("DuckDB, 1 thread", "duckdb"),
+    Contender("DuckDB, 1 thread", "duckdb:1", needs="duckdb"),
+    Contender("DuckDB, 2 threads", "duckdb:2", needs="duckdb"),
+    Contender("Polars, 1 thread", "polars:1", needs="polars"),
+    Contender("pyclink", "pyclink", needs="pyclink"),
+    Contender("Bytewax", "bytewax", needs="bytewax", at_most=1_000_000),
+    Contender("stock Faust", "faust", needs="orjson", at_most=50_000),
     Contender("velostream v1", "v1"),
     Contender("velostream v2, 1 partition", "v2:1"),
     Contender("velostream v2, 2 partitions, affinity", "v2:2:affinity"),
     Contender("velostream v2, 4 partitions", "v2:4"),
+    Contender("velostream v2, 8 partitions", "v2:8"),
+)
+TARGETS = (
+    Target("v1 ≥ 2.5x DuckDB on 1 thread", "v1", over="duckdb:1", at_least=2.5),
+    Target("v1 ≥ 7x pyclink", "v1", over="pyclink", at_least=7),
+    Target("v1 ≥ 500x stock Faust", "v1", over="faust", at_least=500),
+    Target("v2:2:affinity ≥ 1.9x v1", "v2:2:affinity", over="v1", at_least=1.9),
+    Target("v2:2:affinity ≥ 2x DuckDB on 2 threads", "v2:2:affinity", over="duckdb:2", at_least=2),
+    Target("v2:8 ≥ 0.9x v2:2:affinity", "v2:8", over="v2:2:affinity", at_least=0.9),
 )
 
 
 def main(records: int) -> None:
+    def check(contender: Contender) -> None:
+        given = contender.records(records)
+        base = result_path("ndjson_tumble", CONTENDERS[0].argument, given)
+        same_rows(base, result_path("ndjson_tumble", contender.argument, given), contender.name)
+
     trades(records)
-    compare("ndjson_tumble", TITLE, records, CONTENDERS, check)
-
-
-def check(contender: Contender) -> None:
-    """The rows are DuckDB's: integers and text exactly, means within 1e-12."""
-    import duckdb
-
-    base, other = _result("duckdb"), _result(contender.argument)
-    [(rows, same)] = duckdb.sql(
-        f"""
-        SELECT count(*), count(*) FILTER (
-            a.n = b.n AND a.quantity = b.quantity AND a.low = b.low AND a.high = b.high
-            AND abs(a.mean - b.mean) <= 1e-12 * abs(a.mean))
-        FROM read_json('{base}') a FULL JOIN read_json('{other}') b
-          ON a.symbol = b.symbol AND a._window_start::TIMESTAMP = b._window_start::TIMESTAMP
-        """
-    ).fetchall()
-    if rows != same or not rows:
-        raise SystemExit(f"{contender.name} gives other rows than DuckDB: {same} of {rows} are the same")
-
-
-def _result(argument: str) -> Path:
-    return FOLDER / f"ndjson_tumble-{argument.replace(':', '-')}.ndjson"
+    compare("ndjson_tumble", TITLE, records, CONTENDERS, check, targets=TARGETS)
 
 
 def run(argument: str, records: int) -> float:
     """One contender, once; seconds from the first block read to the last row written."""
-    path, result = trades(records), _result(argument)
-    return run_duckdb(path, result) if argument == "duckdb" else run_velostream(argument, path, result)
+    path, result = trades(records), result_path("ndjson_tumble", argument, records)
+    engine, _, threads = argument.partition(":")
+    match engine:
+        case "duckdb":
+            from benchmarks.peers import duckdb
 
+            return duckdb.run(path, result, int(threads))
+        case "polars":
+            from benchmarks.peers import polars
 
-def run_duckdb(path: Path, result: Path) -> float:
-    import duckdb
+            return polars.run(path, result, int(threads))
+        case "pyclink":
+            from benchmarks.peers import pyclink
 
-    connection = duckdb.connect(config={"threads": 1})
-    columns = ", ".join(f"{name}: '{'BIGINT' if name == 'ts' else kind}'" for name, kind in COLUMNS.items())
-    begun = time.perf_counter()
-    connection.sql(
-        f"""
-        COPY (
-            SELECT symbol, make_timestamp(ts // 60000 * 60000000) AS _window_start, count(*) AS n,
-                   sum(quantity)::BIGINT AS quantity, avg(price) AS mean,
-                   min(price) AS low, max(price) AS high
-            FROM read_json('{path}', format = 'newline_delimited', columns = {{{columns}}})
-            GROUP BY ALL
-        ) TO '{result}' (FORMAT json)
-        """
-    )
-    return time.perf_counter() - begun
+            return pyclink.run(path, result)
+        case "bytewax":
+            from benchmarks.peers import bytewax
 
+            return bytewax.run(path, result)
+        case "faust":
+            from benchmarks.peers import faust
 
-def run_velostream(processor: str, path: Path, result: Path) -> float:
-    import velostream
+            return faust.run(path, result, records)
+        case _:
+            from benchmarks.peers import velostream
 
-    report = velostream.run(
-        {
-            "name": "ndjson_tumble",
-            "sql": QUERY,
-            "sources": {"trades": {"kind": "file", "path": str(path), "schema": COLUMNS}},
-            "sinks": {"result": {"kind": "file", "path": str(result)}},
-            "processor": processor,
-        }
-    )
-    if report.state != "completed":
-        raise SystemExit(report.error)
-    return report.seconds
+            return velostream.run(path, result, argument).seconds
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        print(json.dumps({"seconds": run(sys.argv[1], int(sys.argv[2]))}))
-    else:
-        main(10_000_000)
+    entry(run, main, 10_000_000)
