@@ -5,6 +5,7 @@ record writes over it. `record` numbers the records of one call from 1: a column
 has no value (yet) and is NULL at the commit.
 """
 
+cimport cython
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t
 
 from cython_ext.numbers cimport Number, to_decimal, to_double, to_epoch_us, to_integer
@@ -33,11 +34,13 @@ cdef struct Slot:
     int scale
     int places
     bint zoned
-    # Buffers. `validity` is NULL while no row is null, `naive` (a byte a row) unless `zoned`; `text` is as long
-    # as all the bytes that can still come, and 16 more.
+    # Buffers. `validity` is NULL while no row is null, `naive` (a byte a row) unless `zoned`. Copies of 16 bytes
+    # may be written to `text` up to `text_limit`; `text_expected` bytes are asked for at first.
     uint8_t* values
     int32_t* offsets
     uint8_t* text
+    uint8_t* text_limit
+    Py_ssize_t text_expected
     uint8_t* validity
     uint8_t* naive
     # The record that gave the column its value; the one whose value did not fit, why, and that value.
@@ -75,9 +78,26 @@ cdef struct Table:
     Py_ssize_t failures_capacity
 
 
+cdef struct Buffer:
+    # The head of a buffer in memory; its bytes begin 64 behind it.
+    Buffer* next
+    Py_ssize_t capacity
+
+
+@cython.final
+cdef class Pool:
+    cdef Buffer* first
+    cdef int count
+    cdef int keep
+
+    cdef void* take(self, Py_ssize_t size) noexcept
+    cdef void give(self, void* bytes) noexcept
+
+
 cdef class BatchBuilder:
     cdef Table table
     cdef list types
+    cdef Pool pool
 
     cdef void _release(self) noexcept
     cdef int begin(self, const uint8_t* block, Py_ssize_t rows, Py_ssize_t text_bytes) except -1
@@ -86,6 +106,7 @@ cdef class BatchBuilder:
 
 cdef int commit_with_nulls(Table* table) noexcept nogil
 cdef int grow(Table* table) noexcept nogil
+cdef int grow_text(Table* table, Slot* slot, Py_ssize_t size) noexcept nogil
 cdef int add_failure(
     Table* table, const uint8_t* start, const uint8_t* end, int reason, int column, int64_t value, int64_t value_end
 ) noexcept nogil
@@ -115,6 +136,13 @@ cdef inline void mark_failed(
     slot.reason = reason
     slot.value = value
     slot.value_end = value_end
+
+
+cdef inline int reserve_text(Table* table, Slot* slot, Py_ssize_t size) noexcept nogil:
+    """Make room for `size` bytes of text in the current row; OK or NO_MEMORY."""
+    if slot.text_limit - slot.text - slot.offsets[table.rows] >= size:
+        return OK
+    return grow_text(table, slot, size)
 
 
 cdef inline uint8_t* text_place(Table* table, Slot* slot) noexcept nogil:

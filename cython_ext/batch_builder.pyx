@@ -16,32 +16,92 @@ cdef enum:
     PADDING = 16
 
 
-@cython.final
-cdef class Memory:
-    """A malloc'ed buffer, freed with its last user."""
+cdef inline Buffer* _head_of(void* bytes) noexcept nogil:
+    return <Buffer*>bytes - 1
 
-    cdef void* start
+
+cdef void _free(void* bytes) noexcept nogil:
+    if bytes != NULL:
+        free(_head_of(bytes))
+
+
+cdef int _resize(void** bytes, Py_ssize_t size) noexcept nogil:
+    """Make a buffer (or none, NULL) at least `size` bytes long; OK or NO_MEMORY, it stays valid either way."""
+    cdef Buffer* head = NULL if bytes[0] == NULL else _head_of(bytes[0])
+    if head != NULL and head.capacity >= size:
+        return OK
+    head = <Buffer*>realloc(head, sizeof(Buffer) + size)
+    if head == NULL:
+        return NO_MEMORY
+    head.capacity = size
+    bytes[0] = head + 1
+    return OK
+
+
+@cython.final
+cdef class Pool:
+    """Buffers that no array uses any more, for the next call: the system would map, zero and unmap fresh ones each
+    time. At most `keep` of them. Used with the GIL held."""
 
     def __dealloc__(self):
-        free(self.start)
+        cdef Buffer* head
+        while self.first != NULL:
+            head = self.first
+            self.first = head.next
+            free(head)
+
+    cdef void* take(self, Py_ssize_t size) noexcept:
+        """A buffer of at least `size` bytes; NULL when there is no memory."""
+        cdef Buffer** link = &self.first
+        cdef Buffer* head
+        cdef void* bytes = NULL
+        while link[0] != NULL:
+            head = link[0]
+            if size <= head.capacity <= 2 * size + 4096:
+                link[0] = head.next
+                self.count -= 1
+                return head + 1
+            link = &head.next
+        _resize(&bytes, size)
+        return bytes
+
+    cdef void give(self, void* bytes) noexcept:
+        """Keep a buffer, and let the oldest go when there are enough."""
+        cdef Buffer** link = &self.first
+        cdef Buffer* head = _head_of(bytes)
+        if self.keep == 0:
+            free(head)
+            return
+        head.next = self.first
+        self.first = head
+        if self.count < self.keep:
+            self.count += 1
+            return
+        while link[0].next != NULL:
+            link = &link[0].next
+        free(link[0])
+        link[0] = NULL
 
 
-cdef object _hand_over(void** buffer, Py_ssize_t size):
-    """The buffer's first `size` bytes as a pyarrow Buffer that owns it; `buffer` becomes NULL."""
+@cython.final
+@cython.no_gc
+cdef class Memory:
+    """A buffer that arrays use, given back by the last of them."""
+
+    cdef void* bytes
+    cdef Pool pool
+
+    def __dealloc__(self):
+        self.pool.give(self.bytes)
+
+
+cdef object _hand_over(Pool pool, void** bytes, Py_ssize_t size):
+    """The buffer's first `size` bytes as a pyarrow Buffer that owns it; `bytes` becomes NULL."""
     cdef Memory memory = Memory.__new__(Memory)
-    cdef void* fitted = realloc(buffer[0], max(size, 1))
-    memory.start = buffer[0] if fitted == NULL else fitted
-    buffer[0] = NULL
-    return pa.foreign_buffer(<uintptr_t>memory.start, size, memory)
-
-
-cdef int _resize(void** buffer, Py_ssize_t size) noexcept nogil:
-    """OK or NO_MEMORY; the buffer stays valid either way."""
-    cdef void* moved = realloc(buffer[0], size)
-    if moved == NULL:
-        return NO_MEMORY
-    buffer[0] = moved
-    return OK
+    memory.pool = pool
+    memory.bytes = bytes[0]
+    bytes[0] = NULL
+    return pa.foreign_buffer(<uintptr_t>memory.bytes, size, memory)
 
 
 cdef Py_ssize_t _bytes_of(const Slot* slot, Py_ssize_t rows) noexcept nogil:
@@ -81,6 +141,16 @@ cdef int grow(Table* table) noexcept nogil:
     return _reserve(table, table.capacity * 2)
 
 
+cdef int grow_text(Table* table, Slot* slot, Py_ssize_t size) noexcept nogil:
+    """Make room for `size` bytes of text in the current row; OK or NO_MEMORY."""
+    cdef Py_ssize_t held = slot.text_limit - slot.text
+    cdef Py_ssize_t needed = max(slot.offsets[table.rows] + size, 2 * held)
+    if _resize(<void**>&slot.text, needed + PADDING) != OK:
+        return NO_MEMORY
+    slot.text_limit = slot.text + needed
+    return OK
+
+
 cdef int commit_with_nulls(Table* table) noexcept nogil:
     """The part of `commit` for a record that lacks columns."""
     cdef Py_ssize_t row = table.rows
@@ -104,8 +174,7 @@ cdef int commit_with_nulls(Table* table) noexcept nogil:
         if slot.filled == table.record:
             continue
         if slot.validity == NULL:
-            slot.validity = <uint8_t*>realloc(NULL, (table.capacity + 7) >> 3)
-            if slot.validity == NULL:
+            if _resize(<void**>&slot.validity, (table.capacity + 7) >> 3) != OK:
                 return NO_MEMORY
             memset(slot.validity, 0xFF, (table.capacity + 7) >> 3)
         slot.validity[row >> 3] &= ~<uint8_t>(1 << (row & 7))
@@ -185,6 +254,7 @@ cdef class BatchBuilder:
 
     def __init__(self, list types, list places, bint zoned, *args):
         self.types = types
+        self.pool = Pool()
 
     def __dealloc__(self):
         if self.table.slots != NULL:
@@ -197,38 +267,52 @@ cdef class BatchBuilder:
         cdef int i
         for i in range(self.table.columns):
             slot = &self.table.slots[i]
-            free(slot.values)
-            free(slot.offsets)
-            free(slot.text)
-            free(slot.validity)
-            free(slot.naive)
+            _free(slot.values)
+            _free(slot.offsets)
+            _free(slot.text)
+            _free(slot.validity)
+            _free(slot.naive)
             slot.values = slot.text = slot.validity = slot.naive = NULL
             slot.offsets = NULL
-        free(self.table.starts)
-        free(self.table.ends)
-        free(self.table.failures)
+        _free(self.table.starts)
+        _free(self.table.ends)
+        _free(self.table.failures)
         self.table.starts = self.table.ends = NULL
         self.table.failures = NULL
 
     cdef int begin(self, const uint8_t* block, Py_ssize_t rows, Py_ssize_t text_bytes) except -1:
-        """Start an empty table with room for `rows` rows, and for columns of `text_bytes` bytes of text."""
+        """Start an empty table with room for `rows` rows, and in each column for `text_bytes` bytes of text, or as
+        much as the last call had, if that is more."""
         cdef Slot* slot
+        cdef Py_ssize_t size
         cdef int i
-        cdef int status
         self._release()
+        rows = max(rows, 1)
         self.table.block = block
         self.table.rows = self.table.failed = self.table.failures_capacity = self.table.record = 0
         self.table.capacity = 0
-        status = _reserve(&self.table, max(rows, 1))
+        self.table.starts = <int64_t*>self.pool.take(rows * 8)
+        self.table.ends = <int64_t*>self.pool.take(rows * 8)
         for i in range(self.table.columns):
             slot = &self.table.slots[i]
             slot.filled = slot.failed = 0
             if slot.kind == TEXT:
-                status |= _resize(<void**>&slot.text, text_bytes + PADDING)
-                if status == OK:
-                    slot.offsets[0] = 0
-        if status != OK:
+                size = max(text_bytes, slot.text_expected)
+                slot.text = <uint8_t*>self.pool.take(size + PADDING)
+                if slot.text == NULL:
+                    raise MemoryError
+                slot.text_limit = slot.text + size
+                slot.offsets = <int32_t*>self.pool.take((rows + 1) * 4)
+            else:
+                slot.values = <uint8_t*>self.pool.take(_bytes_of(slot, rows))
+            if slot.zoned:
+                slot.naive = <uint8_t*>self.pool.take(rows)
+        if _reserve(&self.table, rows) != OK:
             raise MemoryError
+        for i in range(self.table.columns):
+            slot = &self.table.slots[i]
+            if slot.kind == TEXT:
+                slot.offsets[0] = 0
         return 0
 
     cdef tuple finish(self):
@@ -240,23 +324,27 @@ cdef class BatchBuilder:
         cdef Failure* failure
         cdef Py_ssize_t k
         cdef int i
+        cdef Pool pool = self.pool
         arrays = []
         naive = []
+        # What one call uses, so that the next one finds it while another is still in use.
+        pool.keep = 2 * (2 + 3 * table.columns)
         for i in range(table.columns):
             slot = &table.slots[i]
-            buffers = [None if slot.validity == NULL else _hand_over(<void**>&slot.validity, (n + 7) >> 3)]
+            buffers = [None if slot.validity == NULL else _hand_over(pool, <void**>&slot.validity, (n + 7) >> 3)]
             if slot.kind == TEXT:
                 k = slot.offsets[n]
-                buffers.append(_hand_over(<void**>&slot.offsets, (n + 1) * 4))
-                buffers.append(_hand_over(<void**>&slot.text, k))
+                slot.text_expected = k + (k >> 3)
+                buffers.append(_hand_over(pool, <void**>&slot.offsets, (n + 1) * 4))
+                buffers.append(_hand_over(pool, <void**>&slot.text, k))
             else:
-                buffers.append(_hand_over(<void**>&slot.values, _bytes_of(slot, n)))
+                buffers.append(_hand_over(pool, <void**>&slot.values, _bytes_of(slot, n)))
             arrays.append(pa.Array.from_buffers(self.types[i], n, buffers))
             naive.append(
-                np.frombuffer(_hand_over(<void**>&slot.naive, n), dtype=np.uint8) if slot.zoned else None
+                np.frombuffer(_hand_over(pool, <void**>&slot.naive, n), dtype=np.uint8) if slot.zoned else None
             )
-        starts = np.frombuffer(_hand_over(<void**>&table.starts, n * 8), dtype=np.int64)
-        ends = np.frombuffer(_hand_over(<void**>&table.ends, n * 8), dtype=np.int64)
+        starts = np.frombuffer(_hand_over(pool, <void**>&table.starts, n * 8), dtype=np.int64)
+        ends = np.frombuffer(_hand_over(pool, <void**>&table.ends, n * 8), dtype=np.int64)
         failures = []
         for k in range(table.failed):
             failure = &table.failures[k]

@@ -15,5 +15,7 @@ class JsonDecoder(BatchBuilder):
         names: list[str],
         max_depth: int,
         max_record: int,
+        max_columns: int,
+        max_text: int,
     ) -> None: ...
     def decode(self, data: Buffer, start: int, max_rows: int) -> tuple[Any, ...]: ...

@@ -6,13 +6,15 @@ reading goes on behind its newline, which JSON text never contains within a line
 """
 
 cimport cython
-from libc.stdint cimport uint8_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memchr, memcmp, memcpy
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 from cython_ext.batch_builder cimport (
     DAY,
     INSTANT,
+    INTEGER,
+    REAL,
     TEXT,
     TRUTH,
     BatchBuilder,
@@ -22,14 +24,24 @@ from cython_ext.batch_builder cimport (
     commit,
     end_text,
     mark_failed,
+    mark_filled,
     mark_null,
+    put_instant,
     put_number,
     put_time,
     put_truth,
+    reserve_text,
     text_place,
 )
 from cython_ext.cursor cimport Cursor, peek, skip_space, text_prefix, utf8_length
-from cython_ext.numbers cimport Number, scan_json_number
+from cython_ext.numbers cimport (
+    DOUBLE_POWERS,
+    POWERS,
+    Number,
+    read_short_decimal,
+    read_short_integer,
+    scan_json_number,
+)
 from cython_ext.reasons cimport (
     BAD_ESCAPE,
     BAD_NUMBER,
@@ -43,33 +55,55 @@ from cython_ext.reasons cimport (
     NOT_UTF8,
     OK,
     SURROGATE,
+    TEXT_TOO_LONG,
     TOO_DEEP,
     TOO_LONG,
+    TOO_MANY_COLUMNS,
     TRAILING,
     VALUE_EXPECTED,
     WRONG_TYPE,
 )
 
 cdef enum:
-    # Keys whose order is remembered, and the bytes that a remembered key may have with its closing quote.
-    GUESSES = 256
-    GUESS_BYTES = 48
+    # Places in a record whose keys are remembered, and how far ahead one is looked for.
+    LEADS = 256
+    AHEAD = 8
+    # The bytes of a lead, in words of 8.
+    LEAD_WORDS = 8
+    LEAD_BYTES = 8 * LEAD_WORDS
+    # In the quick way a value begins so many bytes before the end at least: a lead and 16 bytes more are read
+    # without another look at the end.
+    MARGIN = LEAD_BYTES + 16
     # No slice is longer, so that the offsets of a text column fit 32 bits.
     SLICE_BYTES = 1 << 30
-    # The room for rows at first is for records of so many bytes.
+    # Records have so many bytes, and so many of each text, until a call has seen them.
     RECORD_BYTES = 64
+    TEXT_BYTES = 8
+    # Not a record: a line of white space.
+    BLANK = -1
 
 
-cdef struct Guess:
-    # A key as it stands in a record, with its closing quote; `length` is 0 when nothing is remembered.
-    # `first` and `second` are its first 16 bytes, their masks clear what is behind it.
-    uint64_t first
-    uint64_t first_mask
-    uint64_t second
-    uint64_t second_mask
+cdef enum Action:
+    # How the value behind a lead is read; CLOSE: the record ends.
+    READ_ANY
+    READ_TEXT
+    READ_INTEGER
+    READ_REAL
+    READ_INSTANT
+    PASS_ANY
+    CLOSE
+
+
+cdef struct Lead:
+    # What stood before the value of a place: white space, comma, key, colon; or between the last value and the
+    # next line. Behind its `length` both `words` and `masks` are zero; what no text matches, when nothing is
+    # remembered, is a word that the mask does not cover.
+    uint64_t[LEAD_WORDS] words
+    uint64_t[LEAD_WORDS] masks
     int length
     int column
-    uint8_t[GUESS_BYTES] key
+    Action action
+    Slot* slot
 
 
 cdef struct Name:
@@ -158,22 +192,17 @@ cdef int read_escape(Cursor* cursor, uint8_t** out) noexcept nogil:
     return OK
 
 
-cdef inline int read_string(Cursor* cursor, uint8_t** out, bint copy, bint* escaped) noexcept nogil:
-    """Read a string up to behind its closing quote; the cursor is behind the opening one.
-
-    With `copy` its text is appended to `out`, which must have room for the bytes read and 16 more.
-    """
+cdef inline int pass_text(Cursor* cursor, Py_ssize_t max_text, bint* escaped) noexcept nogil:
+    """Check a string whose opening quote has been read, up to behind its closing one."""
     cdef uint8_t[8] scratch
     cdef uint8_t* nowhere
+    cdef const uint8_t* start = cursor.at
     cdef int length
     cdef int reason
     cdef uint8_t byte
     while True:
         if cursor.end - cursor.at >= 16:
             length = text_prefix(cursor.at)
-            if copy:
-                memcpy(out[0], cursor.at, 16)
-                out[0] += length
             cursor.at += length
             if length == 16:
                 continue
@@ -181,13 +210,16 @@ cdef inline int read_string(Cursor* cursor, uint8_t** out, bint copy, bint* esca
             return INCOMPLETE
         byte = cursor.at[0]
         if byte == c'"':
+            if cursor.at - start > max_text:
+                cursor.at = start - 1
+                return TEXT_TOO_LONG
             cursor.at += 1
             return OK
         if byte == c'\\':
             escaped[0] = True
             cursor.at += 1
             nowhere = scratch
-            reason = read_escape(cursor, out if copy else &nowhere)
+            reason = read_escape(cursor, &nowhere)
             if reason != OK:
                 return reason
             continue
@@ -198,16 +230,33 @@ cdef inline int read_string(Cursor* cursor, uint8_t** out, bint copy, bint* esca
         length = utf8_length(cursor.at, cursor.end)
         if length == 0:
             return NOT_UTF8
-        if copy:
-            memcpy(out[0], cursor.at, length)
-            out[0] += length
         cursor.at += length
 
 
-cdef inline int pass_string(Cursor* cursor) noexcept nogil:
+cdef inline int pass_string(Cursor* cursor, Py_ssize_t max_text) noexcept nogil:
     """Check a string whose opening quote has been read."""
     cdef bint escaped = False
-    return read_string(cursor, NULL, False, &escaped)
+    return pass_text(cursor, max_text, &escaped)
+
+
+cdef uint8_t* unescape(const uint8_t* at, const uint8_t* end, uint8_t* out) noexcept nogil:
+    """Write the text of a string that has been checked, and is at `at` without its quotes, to `out`; the byte
+    behind it."""
+    cdef Cursor cursor
+    cdef const uint8_t* stop
+    cursor.at = at
+    cursor.end = end
+    while cursor.at < end:
+        stop = <const uint8_t*>memchr(cursor.at, c'\\', end - cursor.at)
+        if stop == NULL:
+            stop = end
+        memcpy(out, cursor.at, stop - cursor.at)
+        out += stop - cursor.at
+        cursor.at = stop
+        if stop < end:
+            cursor.at += 1
+            read_escape(&cursor, &out)
+    return out
 
 
 cdef inline int pass_literal(Cursor* cursor, const char* word, Py_ssize_t length) noexcept nogil:
@@ -227,14 +276,14 @@ cdef inline int pass_colon(Cursor* cursor) noexcept nogil:
     return OK
 
 
-cdef inline int pass_scalar(Cursor* cursor) noexcept nogil:
+cdef inline int pass_scalar(Cursor* cursor, Py_ssize_t max_text) noexcept nogil:
     """Check a string, a number, true, false or null."""
     cdef Number number
     cdef const uint8_t* behind
     cdef int byte = peek(cursor)
     if byte == c'"':
         cursor.at += 1
-        return pass_string(cursor)
+        return pass_string(cursor, max_text)
     if byte == c'-' or c'0' <= byte <= c'9':
         behind = scan_json_number(cursor.at, cursor.end, &number)
         if behind == NULL:
@@ -250,7 +299,7 @@ cdef inline int pass_scalar(Cursor* cursor) noexcept nogil:
     return VALUE_EXPECTED
 
 
-cdef int pass_nested(Cursor* cursor, uint8_t* closers, int max_depth) noexcept nogil:
+cdef int pass_nested(Cursor* cursor, uint8_t* closers, int max_depth, Py_ssize_t max_text) noexcept nogil:
     """Check an object or array. `closers` has room for `max_depth` bytes; the record itself is one level."""
     cdef int depth = 0
     cdef int byte
@@ -267,12 +316,12 @@ cdef int pass_nested(Cursor* cursor, uint8_t* closers, int max_depth) noexcept n
             skip_space(cursor)
             if peek(cursor) != closers[depth - 1]:
                 if byte == c'{':
-                    reason = pass_key(cursor)
+                    reason = pass_key(cursor, max_text)
                     if reason != OK:
                         return reason
                 continue
         else:
-            reason = pass_scalar(cursor)
+            reason = pass_scalar(cursor, max_text)
             if reason != OK:
                 return reason
             skip_space(cursor)
@@ -288,19 +337,70 @@ cdef int pass_nested(Cursor* cursor, uint8_t* closers, int max_depth) noexcept n
         cursor.at += 1
         skip_space(cursor)
         if closers[depth - 1] == c'}':
-            reason = pass_key(cursor)
+            reason = pass_key(cursor, max_text)
             if reason != OK:
                 return reason
 
 
-cdef inline int pass_key(Cursor* cursor) noexcept nogil:
+cdef inline int pass_key(Cursor* cursor, Py_ssize_t max_text) noexcept nogil:
     """Check a key and its colon, up to the value."""
     cdef int reason
     if peek(cursor) != c'"':
         return KEY_EXPECTED
     cursor.at += 1
-    reason = pass_string(cursor)
+    reason = pass_string(cursor, max_text)
     return pass_colon(cursor) if reason == OK else reason
+
+
+cdef inline bint is_lead(const uint8_t* at, const Lead* lead) noexcept nogil:
+    """Whether the bytes are the remembered ones. LEAD_BYTES can be read."""
+    cdef uint64_t[2] word
+    memcpy(word, at, 16)
+    if (((word[0] & lead.masks[0]) ^ lead.words[0]) | ((word[1] & lead.masks[1]) ^ lead.words[1])) != 0:
+        return False
+    return lead.length <= 16 or memcmp(at + 16, &lead.words[2], lead.length - 16) == 0
+
+
+cdef inline bint begins_with(const Cursor* cursor, const Lead* lead) noexcept nogil:
+    """Whether the bytes at the cursor are the remembered ones."""
+    return (
+        lead.length != 0
+        and lead.length <= cursor.end - cursor.at
+        and memcmp(cursor.at, lead.words, lead.length) == 0
+    )
+
+
+cdef void forget(Lead* lead) noexcept nogil:
+    memset(lead, 0, sizeof(Lead))
+    lead.words[0] = 1
+
+
+cdef void learn(Lead* lead, const uint8_t* start, const uint8_t* end, Action action, int column, Slot* slot) noexcept nogil:
+    """Remember what stands before a value, unless it is long."""
+    forget(lead)
+    if end - start > LEAD_BYTES:
+        return
+    lead.length = <int>(end - start)
+    lead.action = action
+    lead.column = column
+    lead.slot = slot
+    lead.words[0] = 0
+    memcpy(lead.words, start, lead.length)
+    memset(lead.masks, 0xFF, lead.length)
+
+
+cdef Action action_of(const Slot* slot) noexcept nogil:
+    """How values of a column are read."""
+    if slot.kind == TEXT:
+        return READ_TEXT
+    if slot.kind == INTEGER and slot.width == 8:
+        return READ_INTEGER
+    if slot.kind == REAL:
+        return READ_REAL
+    # Millions of seconds are the longest unit: what fits 43 bits fits in us.
+    if slot.kind == INSTANT and slot.places >= 0:
+        return READ_INSTANT
+    return READ_ANY
 
 
 @cython.final
@@ -308,40 +408,71 @@ cdef class JsonDecoder(BatchBuilder):
     """Decodes the columns `names` (see `BatchBuilder` for types, places and zoned) of NDJSON records.
 
     Objects and arrays may be nested `max_depth` deep, the record included (1 to 1,000,000). A record of more
-    than `max_record` bytes (at most 2 ** 30 - 64) fails.
+    than `max_record` bytes (at most 2 ** 30 - 64) fails, and one of more than `max_columns` keys (those of nested
+    objects do not count), or with a string of more than `max_text` bytes as it is written, keys included.
+
+    Most records are like the one before. What stood before each of its values is remembered, so that white space,
+    comma, key and colon are one comparison, and the column is known; all else is read byte by byte.
     """
 
     cdef list keep
     cdef Name* names
-    cdef Guess* guesses
+    cdef Lead* leads
+    # Behind the last lead that may be filled.
+    cdef Lead* last
     cdef uint8_t* closers
     cdef int max_depth
     cdef Py_ssize_t max_record
+    cdef Py_ssize_t max_columns
+    cdef Py_ssize_t max_text
+    # Of the current record: keys beyond `last`, less the leads that had none; and why it ends.
+    cdef Py_ssize_t surplus
+    cdef int reason
+    # As the last call has seen them.
+    cdef Py_ssize_t record_bytes
     # Unescaped keys and times.
     cdef uint8_t* scratch
     cdef Py_ssize_t scratch_capacity
 
-    def __cinit__(self, list types, list places, bint zoned, list names, int max_depth, Py_ssize_t max_record):
+    def __cinit__(
+        self,
+        list types,
+        list places,
+        bint zoned,
+        list names,
+        int max_depth,
+        Py_ssize_t max_record,
+        Py_ssize_t max_columns,
+        Py_ssize_t max_text,
+    ):
         cdef int i
         if not 1 <= max_depth <= 1_000_000:
             raise ValueError("max_depth is not within 1 to 1,000,000")
         if not 1 <= max_record <= SLICE_BYTES - 64:
             raise ValueError("max_record is not within 1 to 2 ** 30 - 64")
+        if max_columns < 1 or max_text < 1:
+            raise ValueError("max_columns or max_text is not positive")
         self.keep = [name.encode() for name in names]
         self.max_depth = max_depth
         self.max_record = max_record
+        self.max_columns = max_columns
+        self.max_text = max_text
+        self.record_bytes = RECORD_BYTES
         self.names = <Name*>malloc(max(1, len(names)) * sizeof(Name))
-        self.guesses = <Guess*>calloc(GUESSES, sizeof(Guess))
+        self.leads = <Lead*>malloc((LEADS + AHEAD) * sizeof(Lead))
         self.closers = <uint8_t*>malloc(max_depth)
-        if self.names == NULL or self.guesses == NULL or self.closers == NULL:
+        if self.names == NULL or self.leads == NULL or self.closers == NULL:
             raise MemoryError
+        self.last = self.leads + min(LEADS, max_columns)
+        for i in range(LEADS + AHEAD):
+            forget(&self.leads[i])
         for i, name in enumerate(self.keep):
             self.names[i].text = <const uint8_t*><const char*>name
             self.names[i].length = len(name)
 
     def __dealloc__(self):
         free(self.names)
-        free(self.guesses)
+        free(self.leads)
         free(self.closers)
         free(self.scratch)
 
@@ -351,17 +482,22 @@ cdef class JsonDecoder(BatchBuilder):
         cdef Py_ssize_t n = data.shape[0]
         cdef const uint8_t* block
         cdef Py_ssize_t room
+        cdef Py_ssize_t rows
         cdef Py_ssize_t next = start
         cdef int status
         if not 0 <= start <= n or max_rows < 1:
             raise ValueError("start is not within the block, or max_rows is not positive")
         block = &data[0] if n > 0 else NULL
         room = min(n - start, SLICE_BYTES + self.max_record)
-        self.begin(block, min(max_rows, room // RECORD_BYTES + 1), room)
+        rows = min(max_rows, room // self.record_bytes + 1)
+        self.begin(block, rows, rows * TEXT_BYTES)
         with nogil:
             status = self._decode(block, n, &next, max_rows)
         if status == NO_MEMORY:
             raise MemoryError
+        if self.table.rows > 0:
+            # A little less, so that the room for the next rows is a little more than it takes.
+            self.record_bytes = max(2, (next - start) * 15 // (16 * self.table.rows))
         return *self.finish(), next, self.table.record
 
     cdef int _decode(self, const uint8_t* block, Py_ssize_t n, Py_ssize_t* next, Py_ssize_t max_rows) noexcept nogil:
@@ -369,169 +505,277 @@ cdef class JsonDecoder(BatchBuilder):
         cdef Table* table = &self.table
         cdef const uint8_t* end = block + n
         cdef const uint8_t* limit = block + min(n, next[0] + SLICE_BYTES)
+        cdef Py_ssize_t max_record = self.max_record
+        cdef Py_ssize_t quick_bytes = min(max_record, self.max_text)
+        cdef const uint8_t* at = block + next[0]
         cdef const uint8_t* start
         cdef const uint8_t* stop
+        cdef const uint8_t* safe
+        cdef const uint8_t* behind
+        cdef uint8_t* out
+        cdef uint64_t value
+        cdef int places
+        cdef int length
+        cdef Lead* lead
+        cdef Slot* slot
         cdef Cursor cursor
         cdef int reason
-        cursor.at = block + next[0]
-        while cursor.at < limit:
-            start = cursor.at
-            cursor.end = end if end - start <= self.max_record else start + self.max_record + 1
-            skip_space(&cursor)
-            if cursor.at == end or (cursor.at < cursor.end and cursor.at[0] == c'\n'):
-                # A line of white space is no record.
-                cursor.at += cursor.at < end
-                continue
+        while at < limit:
             if table.record == max_rows:
-                cursor.at = start
-                break
+                cursor.at = at
+                cursor.end = end
+                skip_space(&cursor)
+                if cursor.at < end and cursor.at[0] != c'\n':
+                    break
+                at = cursor.at + (cursor.at < end)
+                continue
+            start = at
+            # The quick way ends where a record, or a string in it, could be too long.
+            safe = start + min(end - start, quick_bytes) - MARGIN
+            cursor.end = start + min(end - start, max_record + 1)
             table.record += 1
             table.filled = 0
-            reason = self._read_record(&cursor)
+            self.surplus = 0
+            reason = OK
+            lead = self.leads
+            while True:
+                if at > safe or not is_lead(at, lead):
+                    cursor.at = at
+                    lead = self._read_pair(&cursor, lead)
+                    at = cursor.at
+                    if lead == NULL:
+                        reason = self.reason
+                        break
+                    continue
+                at += lead.length
+                slot = lead.slot
+                if lead.action == READ_TEXT:
+                    if at[0] == c'"':
+                        behind = at + 1
+                        out = text_place(table, slot)
+                        length = 16
+                        while length == 16 and behind <= safe + LEAD_BYTES and out <= slot.text_limit:
+                            length = text_prefix(behind)
+                            memcpy(out, behind, 16)
+                            behind += length
+                            out += length
+                        if length < 16 and behind[0] == c'"':
+                            end_text(table, slot, out)
+                            at = behind + 1
+                            lead += 1
+                            continue
+                elif lead.action == READ_INTEGER:
+                    behind = read_short_integer(at, &value)
+                    if behind != NULL:
+                        (<int64_t*>slot.values)[table.rows] = <int64_t>value
+                        mark_filled(table, slot)
+                        at = behind
+                        lead += 1
+                        continue
+                elif lead.action == READ_REAL:
+                    behind = read_short_decimal(at, &value, &places)
+                    if behind != NULL:
+                        # Both operands are exact: see `to_double`.
+                        (<double*>slot.values)[table.rows] = <double>value / DOUBLE_POWERS[places]
+                        mark_filled(table, slot)
+                        at = behind
+                        lead += 1
+                        continue
+                elif lead.action == READ_INSTANT:
+                    behind = read_short_integer(at, &value)
+                    if behind != NULL and value < (<uint64_t>1 << 43):
+                        put_instant(table, slot, <int64_t>(value * POWERS[slot.places]), False)
+                        at = behind
+                        lead += 1
+                        continue
+                elif lead.action == PASS_ANY:
+                    if at[0] == c'"':
+                        behind = at + 1
+                        length = 16
+                        while length == 16 and behind <= safe + LEAD_BYTES:
+                            length = text_prefix(behind)
+                            behind += length
+                        if length < 16 and behind[0] == c'"':
+                            at = behind + 1
+                            lead += 1
+                            continue
+                    else:
+                        behind = read_short_integer(at, &value)
+                        if behind == NULL:
+                            behind = read_short_decimal(at, &value, &places)
+                        if behind != NULL:
+                            at = behind
+                            lead += 1
+                            continue
+                elif lead.action == CLOSE:
+                    at -= 1
+                    break
+                cursor.at = at
+                reason = self._read_behind(&cursor, lead)
+                at = cursor.at
+                if reason != OK:
+                    break
+                lead += 1
             if reason == NO_MEMORY:
                 return reason
-            if reason == OK and (cursor.at == end or cursor.at[0] == c'\n'):
-                stop = cursor.at
+            if reason == BLANK:
+                table.record -= 1
+                at += at < end
+                continue
+            if reason == OK:
+                stop = at
             else:
-                stop = <const uint8_t*>memchr(cursor.at, c'\n', end - cursor.at)
+                stop = <const uint8_t*>memchr(at, c'\n', end - at)
                 if stop == NULL:
                     stop = end
-            next[0] = stop - block + (stop < end)
+            behind = stop + (stop < end)
             if stop > start and (stop - 1)[0] == c'\r':
                 stop -= 1
-            if stop - start > self.max_record:
+            if stop - start > max_record:
                 reason = TOO_LONG
             if reason == OK:
                 reason = commit(table, start, stop)
             else:
-                reason = add_failure(
-                    table, start, stop, reason, -1, min(cursor.at, stop) - block, stop - block
-                )
+                reason = add_failure(table, start, stop, reason, -1, min(at, stop) - block, stop - block)
             if reason == NO_MEMORY:
                 return reason
-            cursor.at = block + next[0]
-        next[0] = cursor.at - block
+            at = behind
+        next[0] = at - block
         return OK
 
-    cdef int _read_record(self, Cursor* cursor) noexcept nogil:
-        """Read one object and the white space behind it; OK or why it is refused, the cursor there."""
-        cdef Guess* guess
-        cdef int key = 0
-        cdef int column
-        cdef int reason
-        if peek(cursor) != c'{':
-            return NOT_OBJECT
-        cursor.at += 1
-        skip_space(cursor)
-        if peek(cursor) != c'}':
-            while True:
-                if peek(cursor) != c'"':
-                    return KEY_EXPECTED
-                cursor.at += 1
-                # Most records have the keys of the one before, in its order; or lack one of them.
-                guess = &self.guesses[key]
-                if key < GUESSES and is_guess(cursor, guess):
-                    column = guess.column
-                    cursor.at += guess.length
-                    key += 1
-                elif key + 1 < GUESSES and is_guess(cursor, guess + 1):
-                    column = guess[1].column
-                    cursor.at += guess[1].length
-                    key += 2
-                else:
-                    column = -1
-                    reason = self._find_key(cursor, key, &column)
-                    if reason != OK:
-                        return reason
-                    key += 1
-                reason = pass_colon(cursor)
-                if reason != OK:
-                    return reason
-                if column < 0:
-                    reason = self._pass_value(cursor)
-                else:
-                    reason = self._read_value(cursor, &self.table.slots[column])
-                if reason != OK:
-                    return reason
-                if peek(cursor) != c',':
-                    skip_space(cursor)
-                    if peek(cursor) == c'}':
-                        break
-                    if peek(cursor) != c',':
-                        return COMMA_EXPECTED
-                cursor.at += 1
-                skip_space(cursor)
-        cursor.at += 1
-        skip_space(cursor)
-        return OK if cursor.at == cursor.end or cursor.at[0] == c'\n' else TRAILING
+    cdef Lead* _read_pair(self, Cursor* cursor, Lead* lead) noexcept nogil:
+        """Read a key and its value, and what stands before them, where `lead` is expected.
 
-    cdef int _find_key(self, Cursor* cursor, int key, int* column) noexcept nogil:
-        """Read a key behind its opening quote, look its column up (-1: not asked for), and remember both."""
+        The next lead; NULL when the record is over: `reason` tells why, and the cursor is there.
+        """
         cdef const uint8_t* start = cursor.at
+        cdef int column = -1
+        cdef int i
+        # Near the end the quick way does not try. And keys may be missing, but what opens a record may not.
+        for i in range(1 if lead == self.leads else AHEAD):
+            if begins_with(cursor, &lead[i]):
+                lead += i
+                self.surplus -= i
+                cursor.at += lead.length
+                if lead.action == CLOSE:
+                    cursor.at -= 1
+                    self.reason = OK
+                    return NULL
+                self.reason = self._read_behind(cursor, lead)
+                return lead + 1 if self.reason == OK else NULL
+        self.reason = self._pass_separator(cursor, lead == self.leads)
+        if self.reason != OK:
+            return NULL
+        if cursor.at[0] == c'}':
+            cursor.at += 1
+            skip_space(cursor)
+            if cursor.at < cursor.end and cursor.at[0] == c'\n':
+                learn(lead, start, cursor.at + 1, CLOSE, -1, NULL)
+            elif cursor.at < cursor.end:
+                self.reason = TRAILING
+            return NULL
+        if lead - self.leads + self.surplus >= self.max_columns:
+            self.reason = TOO_MANY_COLUMNS
+            return NULL
+        self.reason = self._read_key(cursor, &column)
+        if self.reason != OK:
+            return NULL
+        if lead == self.last:
+            self.surplus += 1
+        elif column < 0:
+            learn(lead, start, cursor.at, PASS_ANY, column, NULL)
+        else:
+            learn(lead, start, cursor.at, action_of(&self.table.slots[column]), column, &self.table.slots[column])
+        self.reason = self._read_value(cursor, column)
+        if self.reason != OK:
+            return NULL
+        return lead if lead == self.last else lead + 1
+
+    cdef int _read_behind(self, Cursor* cursor, Lead* lead) noexcept nogil:
+        """Read the value behind a lead, or behind a lead and white space, which then belongs to it from now on."""
+        cdef const uint8_t* start = cursor.at - lead.length
+        cdef int column = lead.column
+        skip_space(cursor)
+        if cursor.at - start > lead.length:
+            learn(lead, start, cursor.at, lead.action, column, lead.slot)
+        return self._read_value(cursor, column)
+
+    cdef int _pass_separator(self, Cursor* cursor, bint first) noexcept nogil:
+        """Pass what stands before a key or a closing brace, white space included; OK only when one is there."""
+        skip_space(cursor)
+        if first:
+            if cursor.at == cursor.end or cursor.at[0] == c'\n':
+                return BLANK
+            if cursor.at[0] != c'{':
+                return NOT_OBJECT
+            cursor.at += 1
+            skip_space(cursor)
+            if peek(cursor) == c'}':
+                return OK
+        else:
+            if peek(cursor) == c'}':
+                return OK
+            if peek(cursor) != c',':
+                return COMMA_EXPECTED
+            cursor.at += 1
+            skip_space(cursor)
+        return OK if peek(cursor) == c'"' else KEY_EXPECTED
+
+    cdef int _read_key(self, Cursor* cursor, int* column) noexcept nogil:
+        """Read a key and its colon, up to the value, and look up its column (-1: not asked for)."""
+        cdef const uint8_t* start = cursor.at + 1
         cdef const uint8_t* text = start
         cdef Py_ssize_t length
         cdef bint escaped = False
-        cdef int reason = read_string(cursor, NULL, False, &escaped)
+        cdef int reason
         cdef int i
+        cursor.at = start
+        reason = pass_text(cursor, self.max_text, &escaped)
         if reason != OK:
             return reason
         length = cursor.at - 1 - start
         if escaped:
-            length = self._unescape(start, cursor.at)
+            length = self._unescape(start, cursor.at - 1)
             if length < 0:
                 return NO_MEMORY
             text = self.scratch
+        column[0] = -1
         for i in range(self.table.columns):
             if self.names[i].length == length and memcmp(self.names[i].text, text, length) == 0:
                 column[0] = i
                 break
-        if key < GUESSES and not escaped:
-            learn(&self.guesses[key], start, cursor.at - start, column[0])
-        return OK
+        return pass_colon(cursor)
 
     cdef Py_ssize_t _unescape(self, const uint8_t* start, const uint8_t* end) noexcept nogil:
-        """Put the text of a checked string (behind its opening quote) into `scratch`: its length, -1 if there is
-        no memory."""
-        cdef Cursor cursor
-        cdef uint8_t* out
-        cdef bint escaped = False
-        cdef Py_ssize_t needed = end - start + 16
-        if needed > self.scratch_capacity:
-            out = <uint8_t*>realloc(self.scratch, needed)
-            if out == NULL:
+        """Put the text of a checked string into `scratch`: its length, -1 if there is no memory."""
+        cdef uint8_t* moved
+        if end - start > self.scratch_capacity:
+            moved = <uint8_t*>realloc(self.scratch, end - start)
+            if moved == NULL:
                 return -1
-            self.scratch = out
-            self.scratch_capacity = needed
-        cursor.at = start
-        cursor.end = end
-        out = self.scratch
-        read_string(&cursor, &out, True, &escaped)
-        return out - self.scratch
+            self.scratch = moved
+            self.scratch_capacity = end - start
+        return unescape(start, end, self.scratch) - self.scratch
 
-    cdef inline int _pass_value(self, Cursor* cursor) noexcept nogil:
+    cdef int _pass_value(self, Cursor* cursor) noexcept nogil:
         """Check a value."""
         cdef int byte = peek(cursor)
         if byte == c'{' or byte == c'[':
-            return pass_nested(cursor, self.closers, self.max_depth)
-        return pass_scalar(cursor)
+            return pass_nested(cursor, self.closers, self.max_depth, self.max_text)
+        return pass_scalar(cursor, self.max_text)
 
-    cdef inline int _read_value(self, Cursor* cursor, Slot* slot) noexcept nogil:
-        """Read a value into its column; one that does not fit is noted there and is OK here."""
+    cdef int _read_value(self, Cursor* cursor, int column) noexcept nogil:
+        """Read a value into its column, if it has one; a value that does not fit is noted there and is OK here."""
         cdef const uint8_t* start = cursor.at
         cdef const uint8_t* behind
-        cdef uint8_t* out
+        cdef Slot* slot
         cdef Number number
-        cdef bint escaped = False
         cdef int reason
         cdef int byte = peek(cursor)
+        if column < 0:
+            return self._pass_value(cursor)
+        slot = &self.table.slots[column]
         if byte == c'"':
-            cursor.at += 1
-            if slot.kind == TEXT:
-                out = text_place(&self.table, slot)
-                reason = read_string(cursor, &out, True, &escaped)
-                if reason == OK:
-                    end_text(&self.table, slot, out)
-                return reason
             return self._read_quoted(cursor, slot)
         if (byte == c'-' or c'0' <= byte <= c'9') and slot.kind != TEXT and slot.kind != TRUTH:
             behind = scan_json_number(start, cursor.end, &number)
@@ -545,19 +789,33 @@ cdef class JsonDecoder(BatchBuilder):
         return self._read_other(cursor, slot)
 
     cdef int _read_quoted(self, Cursor* cursor, Slot* slot) noexcept nogil:
-        """Read a string, of which the opening quote has been read, into a column that is not TEXT."""
-        cdef const uint8_t* start = cursor.at
+        """Read a string into its column."""
+        cdef const uint8_t* start = cursor.at + 1
         cdef const uint8_t* text = start
         cdef Py_ssize_t length
+        cdef uint8_t* out
         cdef bint escaped = False
-        cdef int reason = read_string(cursor, NULL, False, &escaped)
+        cdef int reason
+        cursor.at = start
+        reason = pass_text(cursor, self.max_text, &escaped)
         if reason != OK:
             return reason
+        length = cursor.at - 1 - start
+        if slot.kind == TEXT:
+            if reserve_text(&self.table, slot, length) != OK:
+                return NO_MEMORY
+            out = text_place(&self.table, slot)
+            if escaped:
+                out = unescape(start, start + length, out)
+            else:
+                memcpy(out, start, length)
+                out += length
+            end_text(&self.table, slot, out)
+            return OK
         reason = WRONG_TYPE
         if slot.kind == INSTANT or slot.kind == DAY:
-            length = cursor.at - 1 - start
             if escaped:
-                length = self._unescape(start, cursor.at)
+                length = self._unescape(start, start + length)
                 if length < 0:
                     return NO_MEMORY
                 text = self.scratch
@@ -578,6 +836,8 @@ cdef class JsonDecoder(BatchBuilder):
         if start[0] == c'n':
             mark_null(&self.table, slot)
         elif slot.kind == TEXT:
+            if reserve_text(&self.table, slot, length) != OK:
+                return NO_MEMORY
             out = text_place(&self.table, slot)
             memcpy(out, start, length)
             end_text(&self.table, slot, out + length)
@@ -586,35 +846,3 @@ cdef class JsonDecoder(BatchBuilder):
         else:
             mark_failed(&self.table, slot, WRONG_TYPE, start, cursor.at)
         return OK
-
-
-cdef inline bint is_guess(const Cursor* cursor, const Guess* guess) noexcept nogil:
-    """Whether the key behind the quote that was read is the remembered one."""
-    cdef Py_ssize_t room = cursor.end - cursor.at
-    cdef uint64_t first
-    cdef uint64_t second
-    if guess.length <= 16 and room >= 16:
-        memcpy(&first, cursor.at, 8)
-        memcpy(&second, cursor.at + 8, 8)
-        return guess.length != 0 and (
-            ((first ^ guess.first) & guess.first_mask) | ((second ^ guess.second) & guess.second_mask)
-        ) == 0
-    return guess.length != 0 and guess.length <= room and memcmp(cursor.at, guess.key, guess.length) == 0
-
-
-cdef void learn(Guess* guess, const uint8_t* key, Py_ssize_t length, int column) noexcept nogil:
-    """Remember a key (with its closing quote) unless it is long."""
-    cdef uint8_t[16] mask
-    cdef int i
-    guess.length = 0
-    if length > GUESS_BYTES:
-        return
-    guess.length = <int>length
-    guess.column = column
-    memcpy(guess.key, key, length)
-    for i in range(16):
-        mask[i] = 0xFF if i < length else 0
-    memcpy(&guess.first, guess.key, 8)
-    memcpy(&guess.second, &guess.key[8], 8)
-    memcpy(&guess.first_mask, mask, 8)
-    memcpy(&guess.second_mask, &mask[8], 8)

@@ -50,6 +50,18 @@ cdef struct Decimal:
     bint more
 
 
+cdef inline uint64_t digit_stops(uint64_t word) noexcept nogil:
+    """The high bit of every byte of `word` (text xor '0') that was no digit."""
+    return (((word & 0x7F7F7F7F7F7F7F7FULL) + 0x7676767676767676ULL) | word) & 0x8080808080808080ULL
+
+
+cdef inline uint64_t join_digits(uint64_t word) noexcept nogil:
+    """The number of eight digits (a byte each, the first one lowest): pairs, fours and all eight are joined."""
+    word = (word * 2561) >> 8
+    word = ((word & 0x00FF00FF00FF00FFULL) * 6553601) >> 16
+    return ((word & 0x0000FFFF0000FFFFULL) * 42949672960001ULL) >> 32
+
+
 cdef inline const uint8_t* read_digits(const uint8_t* at, const uint8_t* end, uint64_t* value) noexcept nogil:
     """Pass decimal digits and append them to `value`, which wraps beyond 19 of them.
 
@@ -62,16 +74,12 @@ cdef inline const uint8_t* read_digits(const uint8_t* at, const uint8_t* end, ui
     cdef int count
     while end - at >= 8:
         word = scan_load(at) ^ 0x3030303030303030ULL
-        stops = (((word & 0x7F7F7F7F7F7F7F7FULL) + 0x7676767676767676ULL) | word) & 0x8080808080808080ULL
+        stops = digit_stops(word)
         count = 8 if stops == 0 else __builtin_ctzll(stops) >> 3
         if count == 0:
             return at
-        # The digits move to the end of the word behind zeros, then pairs, fours and all eight are joined.
-        word = word << (64 - 8 * count)
-        word = (word * 2561) >> 8
-        word = ((word & 0x00FF00FF00FF00FFULL) * 6553601) >> 16
-        word = ((word & 0x0000FFFF0000FFFFULL) * 42949672960001ULL) >> 32
-        value[0] = value[0] * POWERS[count] + word
+        # The digits move to the end of the word behind zeros.
+        value[0] = value[0] * POWERS[count] + join_digits(word << (64 - 8 * count))
         at += count
         if count < 8:
             return at
@@ -81,6 +89,77 @@ cdef inline const uint8_t* read_digits(const uint8_t* at, const uint8_t* end, ui
             break
         value[0] = value[0] * 10 + digit
         at += 1
+    return at
+
+
+cdef inline bint goes_on(uint8_t byte) noexcept nogil:
+    """Whether a number may go on with the byte behind its digits, a point or an exponent; also for some that
+    cannot follow a number, but for no white space, comma or closing brace."""
+    return <uint8_t>(byte - c'.') <= c'e' - c'.'
+
+
+cdef inline const uint8_t* read_short_integer(const uint8_t* at, uint64_t* value) noexcept nogil:
+    """Read a JSON integer without a sign, of at most 15 digits, and see that the number ends there; the byte
+    behind it, or NULL when it is anything else. 16 bytes can be read."""
+    cdef uint64_t word = scan_load(at) ^ 0x3030303030303030ULL
+    cdef uint64_t stops = digit_stops(word)
+    cdef uint64_t joined
+    cdef int count
+    # A branch, for once: most columns have short numbers only or long ones only.
+    if stops != 0:
+        count = __builtin_ctzll(stops) >> 3
+        if count == 0 or (at[0] == c'0' and count != 1):
+            return NULL
+        value[0] = join_digits(word << (64 - 8 * count))
+    else:
+        if at[0] == c'0':
+            return NULL
+        joined = join_digits(word)
+        word = scan_load(at + 8) ^ 0x3030303030303030ULL
+        stops = digit_stops(word)
+        if stops == 0:
+            return NULL
+        count = __builtin_ctzll(stops) >> 3
+        # By two shifts, since `count` may be 0.
+        value[0] = joined * POWERS[count] + join_digits((word << 8) << (56 - 8 * count))
+        count += 8
+    at += count
+    if goes_on(at[0]):
+        return NULL
+    return at
+
+
+cdef inline const uint8_t* read_short_decimal(const uint8_t* at, uint64_t* mantissa, int* places) noexcept nogil:
+    """Read a JSON number without sign and exponent, of at most 7 bytes, as `mantissa` / 10 ** `places`, and see
+    that it ends there; the byte behind it, or NULL when it is anything else. 8 bytes can be read."""
+    cdef uint64_t word = scan_load(at) ^ 0x3030303030303030ULL
+    cdef uint64_t stops = digit_stops(word)
+    cdef uint64_t before
+    cdef int count
+    cdef int whole
+    if stops == 0:
+        return NULL
+    whole = __builtin_ctzll(stops) >> 3
+    if whole == 0 or (at[0] == c'0' and whole != 1):
+        return NULL
+    count = whole
+    places[0] = 0
+    if at[whole] == c'.':
+        stops &= stops - 1
+        if stops == 0:
+            return NULL
+        # The digits behind the point move to its place.
+        before = (<uint64_t>1 << (8 * whole)) - 1
+        word = (word & before) | ((word >> 8) & ~before)
+        count = (__builtin_ctzll(stops) >> 3) - 1
+        places[0] = count - whole
+        if count == whole:
+            return NULL
+        at += 1
+    mantissa[0] = join_digits(word << (64 - 8 * count))
+    at += count
+    if goes_on(at[0]):
+        return NULL
     return at
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pyarrow as pa
 
+from velostream.config.units import parse_bytes
 from velostream.errors import ConfigError, FormatError
 from velostream.formats.base import Decoder, Encoder, Format, Layout, Splitter, formats
 from velostream.formats.decoding import ColumnarDecoder, record_limit
@@ -28,6 +29,10 @@ class NdjsonOptions:
     max_depth: int = 64
     # A longer record is a record error.
     max_record_bytes: str = "16MiB"
+    # A record with more keys is a record error; those of nested objects do not count.
+    max_columns: int = 10_000
+    # So is one with a longer string, as it is written: a key, a value, one in an object or array.
+    max_text_bytes: str = "16MiB"
 
 
 class LineSplitter(Splitter):
@@ -55,6 +60,11 @@ class Ndjson(Format):
     def __init__(self, options: NdjsonOptions) -> None:
         super().__init__(options)
         self._max_record = record_limit(options.max_record_bytes)
+        self._max_text = parse_bytes(options.max_text_bytes)
+        if self._max_text < 1:
+            raise ConfigError(f"max_text_bytes is '{options.max_text_bytes}'", hint="it is at least 1 byte")
+        if options.max_columns < 1:
+            raise ConfigError(f"max_columns is {options.max_columns}", hint="it is at least 1")
         if not 1 <= options.max_depth <= _MAX_DEPTH:
             raise ConfigError(f"max_depth is {options.max_depth}", hint=f"it is from 1 to {_MAX_DEPTH}")
 
@@ -98,6 +108,8 @@ class Ndjson(Format):
                 list(columns),
                 self.options.max_depth,
                 self._max_record,
+                self.options.max_columns,
+                self._max_text,
             ),
         )
 
