@@ -17,6 +17,7 @@ cdef struct Text:
     Py_ssize_t size
 
 
+cdef Py_ssize_t open_values(object array, Py_ssize_t bits, bint text, Column* column) except -1
 cdef object open_operand(object value, Operand* operand)
 cdef Py_ssize_t rows_of(object values) except -1
 cdef object validity_of(const Operand* left, const Operand* right, Py_ssize_t n)

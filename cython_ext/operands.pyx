@@ -1,11 +1,45 @@
 """Opening the arguments of a function, and the validity and the failures of its result."""
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int32_t, uint8_t, uintptr_t
 
-from cython_ext.arrow_column cimport Column, is_valid, open_column
+from cython_ext.arrow_column cimport Column, is_valid, open_column, open_validity
 
 import numpy as np
 import pyarrow as pa
+
+
+cdef Py_ssize_t open_values(object array, Py_ssize_t bits, bint text, Column* column) except -1:
+    """Point `column` at an array of any type of fixed width, or of text; it must be kept meanwhile.
+
+    `bits` is the width of a value in memory, 32 for text. Returns the size of the text, 0 for other types.
+    ValueError when a buffer is shorter than its rows say.
+    """
+    cdef Py_ssize_t n
+    cdef Py_ssize_t offset
+    cdef Py_ssize_t size = 0
+    open_validity(array, column)
+    n = column.n
+    offset = column.offset
+    if n == 0:
+        return 0
+    buffers = array.buffers()
+    fixed = buffers[1]
+    if fixed is None or fixed.size * 8 < (offset + n + text) * bits:
+        raise ValueError("a buffer of a column is shorter than its rows say")
+    column.values = <const uint8_t*><uintptr_t>fixed.address
+    # A bit has no address: rows of BOOLEAN count from the buffer's start.
+    if bits >= 8:
+        column.values += offset * (bits >> 3)
+    if text:
+        column.offsets = <const int32_t*>column.values
+        column.values = NULL
+        data = buffers[2]
+        if data is not None:
+            size = data.size
+            column.values = <const uint8_t*><uintptr_t>data.address
+        if column.offsets[0] < 0 or column.offsets[n] > size:
+            raise ValueError("the text of a column is shorter than its offsets say")
+    return size
 
 
 cdef object open_operand(object value, Operand* operand):

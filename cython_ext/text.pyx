@@ -4,8 +4,8 @@ Positions count characters (code points) from 1. Results are NULL where an argum
 pyarrow string arrays (or scalars) and int64 arrays (or scalars), of the same number of rows.
 """
 
-from libc.stdint cimport INT32_MAX, INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t
-from libc.string cimport memchr, memcpy
+from libc.stdint cimport INT32_MAX, INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint64_t
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 from cython_ext.operands cimport (
     Operand,
@@ -199,6 +199,52 @@ def find_text(texts, parts):
                 whole.size = found - whole.at
                 out[i] = count_characters(whole) + 1
     return pa.Array.from_buffers(pa.int64(), n, [validity_of(&text, &part, n), pa.py_buffer(values)])
+
+
+cdef void find_equal(const Operand* texts, Py_ssize_t n, Text wanted, uint8_t* bits) noexcept nogil:
+    """Write a bit per row, set where the text is `wanted`.
+
+    Up to 8 bytes are compared as one word: a call of memcmp per row takes three times as long.
+    """
+    cdef Py_ssize_t i
+    cdef Py_ssize_t size = min(wanted.size, <Py_ssize_t>8)
+    cdef int k
+    cdef Text text
+    cdef uint64_t word = 0
+    cdef uint64_t wanted_word = 0
+    # In memory order, which is the order of the bytes on any machine.
+    cdef uint64_t mask = 0
+    cdef uint8_t byte
+    cdef bint same
+    cdef const uint8_t* end = texts.column.values + texts.column.offsets[n]
+    memcpy(&wanted_word, wanted.at, size)
+    memset(&mask, 0xFF, size)
+    for i in range(0, n, 8):
+        byte = 0
+        for k in range(<int>min(n - i, <Py_ssize_t>8)):
+            text = text_at(texts, i + k)
+            if wanted.size <= 8 <= end - text.at:
+                memcpy(&word, text.at, 8)
+                same = (text.size == wanted.size) & (word & mask == wanted_word)
+            else:
+                same = text.size == wanted.size and memcmp(text.at, wanted.at, wanted.size) == 0
+            byte |= <uint8_t>(same << k)
+        bits[i >> 3] = byte
+
+
+def equal_text(texts, wanted):
+    """Which texts, an array, equal the scalar `wanted` byte by byte; NULL where one of them is. O(bytes)."""
+    cdef Operand left, right
+    cdef uint8_t[::1] out
+    cdef Py_ssize_t n = len(texts)
+    text_array = open_operand(texts, &left)
+    wanted_array = open_operand(wanted, &right)
+    bits = np.empty((n + 7) // 8, dtype=np.uint8)
+    if n:
+        out = bits
+        with nogil:
+            find_equal(&left, n, text_at(&right, 0), &out[0])
+    return pa.Array.from_buffers(pa.bool_(), n, [validity_of(&left, &right, n), pa.py_buffer(bits)])
 
 
 def starts_with(texts, prefixes):

@@ -13,7 +13,7 @@ for anew each time. Escapes are paid from `spare`, the room beyond that, which g
 """
 
 from cpython.buffer cimport PyBuffer_FillInfo
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint64_t, uintptr_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy
 
@@ -21,7 +21,8 @@ import json
 
 import pyarrow as pa
 
-from cython_ext.arrow_column cimport Column, bit_at, is_valid, open_validity
+from cython_ext.arrow_column cimport Column, bit_at, is_valid
+from cython_ext.operands cimport open_values
 from cython_ext.value_text cimport (
     MAX_BOOLEAN_TEXT,
     MAX_DATE_TEXT,
@@ -442,39 +443,6 @@ cdef Py_ssize_t bits_of(Kind kind) noexcept:
     return 128 if kind == Kind.DECIMAL else 64
 
 
-cdef int open_field(object array, Field* field) except -1:
-    """Point a field at an array of its type, which must be kept meanwhile; ValueError when a buffer is short."""
-    cdef Py_ssize_t n
-    cdef Py_ssize_t offset
-    cdef Py_ssize_t bits = bits_of(field.kind)
-    cdef Py_ssize_t data_size
-    cdef bint text = field.kind == Kind.TEXT
-    open_validity(array, &field.column)
-    n = field.column.n
-    offset = field.column.offset
-    if n == 0:
-        return 0
-    buffers = array.buffers()
-    fixed = buffers[1]
-    if fixed is None or fixed.size * 8 < (offset + n + text) * bits:
-        raise ValueError("a buffer of a column is shorter than its rows say")
-    field.column.values = <const uint8_t*><uintptr_t>fixed.address
-    # A bit has no address: rows of BOOLEAN count from the buffer's start.
-    if bits >= 8:
-        field.column.values += offset * (bits >> 3)
-    if text:
-        field.column.offsets = <const int32_t*>field.column.values
-        data = buffers[2]
-        data_size = 0 if data is None else data.size
-        if field.column.offsets[0] < 0 or field.column.offsets[n] > data_size:
-            raise ValueError("the text of a column is shorter than its offsets say")
-        field.column.values = NULL
-        if data is not None:
-            field.column.values = <const uint8_t*><uintptr_t>data.address
-        field.end = field.column.values + data_size
-    return 0
-
-
 cdef class _TextEncoder:
     """What both formats share: the fields, and the way from a batch to bytes.
 
@@ -551,6 +519,8 @@ cdef class _TextEncoder:
         cdef bint done
         cdef Output out
         cdef Field* fields
+        cdef Field* field
+        cdef Py_ssize_t text_bytes
         cdef EncodedBytes encoded = EncodedBytes()
         # Kept until all is written: the fields point into them.
         cdef list columns = batch.columns
@@ -564,9 +534,11 @@ cdef class _TextEncoder:
                 raise MemoryError
             memcpy(fields, self.fields, self.count * sizeof(Field))
             for k in range(self.count):
-                open_field(columns[k], &fields[k])
-                if fields[k].kind == Kind.TEXT and n:
-                    room += fields[k].column.offsets[n] - fields[k].column.offsets[0]
+                field = &fields[k]
+                text_bytes = open_values(columns[k], bits_of(field.kind), field.kind == Kind.TEXT, &field.column)
+                if field.kind == Kind.TEXT and n:
+                    field.end = field.column.values + text_bytes
+                    room += field.column.offsets[n] - field.column.offsets[0]
             out.base, self._kept = self._kept, NULL
             out.spare, self._kept_size = self._kept_size - room, 0
             if out.spare < 0:

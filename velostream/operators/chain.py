@@ -9,9 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from velostream.kernels import take_rows
 from velostream.operators.batch import Failures
 from velostream.operators.expressions import Predicate, Program
 from velostream.plan.nodes import FilterNode, ProjectNode
+
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class Chained:
     """What came out. `rows` are the survivors' positions in the input (int64), None when all survived."""
 
     batch: pa.RecordBatch
-    rows: npt.NDArray[np.int64] | None
+    rows: Rows | None
     failed: list[Failed]
 
 
@@ -50,32 +53,34 @@ class Chain:
 
     def run(self, batch: pa.RecordBatch) -> Chained:
         """Run all steps; failed rows and rows that a filter drops are left out."""
-        rows: npt.NDArray[np.int64] | None = None
+        rows: Rows | None = None
         failed: list[Failed] = []
         for step, used in zip(self._steps, self._used, strict=True):
             if isinstance(step, Predicate):
-                keep, failures = step.run(batch)
-                if failures is not None:
-                    _note(failed, failures, rows)
-                    bad = failures.mask
-                    keep = ~bad if keep is None else keep & ~bad
+                kept, failures = step.select(batch)
                 if used is not None:
                     batch = batch.select(used)
             else:
                 batch, failures = step.run(batch)
-                keep = None
-                if failures is not None:
-                    _note(failed, failures, rows)
-                    keep = ~failures.mask
-            if keep is None or keep.all():
-                continue
-            kept = np.flatnonzero(keep)
-            batch = batch.filter(pa.array(keep))
-            rows = kept if rows is None else rows[kept]
+                kept = None if failures is None else np.flatnonzero(~failures.mask)
+            if failures is not None:
+                _note(failed, failures, rows)
+            if kept is not None:
+                batch = _take(batch, kept)
+                rows = kept if rows is None else rows[kept]
         return Chained(batch, rows, failed)
 
 
-def _note(failed: list[Failed], failures: Failures, rows: npt.NDArray[np.int64] | None) -> None:
+def _take(batch: pa.RecordBatch, rows: Rows) -> pa.RecordBatch:
+    """The rows at these positions."""
+    if not batch.num_columns:
+        # Arrays say how many rows there are; without one only a selection keeps the number.
+        return batch.slice(0, len(rows))
+    columns = [take_rows(column, rows) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+def _note(failed: list[Failed], failures: Failures, rows: Rows | None) -> None:
     for row in np.flatnonzero(failures.mask):
         code, detail = failures.reason(int(row))
         failed.append(Failed(int(row if rows is None else rows[row]), code, detail))

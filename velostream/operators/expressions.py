@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from velostream.errors import BindError, InternalError, RecordFailure
+from velostream.kernels import true_rows
 from velostream.operators.batch import Failures
 from velostream.operators.casts import conversion
 from velostream.sql.expressions import Call, Case, Cast, ColumnRef, Expr, Literal
@@ -26,6 +27,7 @@ from velostream.sql.functions.values import as_array, mask_of, null_where
 from velostream.sql.typenames import type_name
 
 Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]
 
 
 class _Frame:
@@ -321,6 +323,16 @@ class Predicate:
         if failures is not None:
             passed = passed & ~failures.mask
         return None if passed.all() else passed, failures
+
+    def select(self, batch: pa.RecordBatch) -> tuple[Rows | None, Failures | None]:
+        """As `run`, with the positions of the rows instead of a mask."""
+        frame = self._compiler.frame(batch)
+        rows = true_rows(as_array(frame.values[self._slot], frame.rows))
+        failures = frame.failures[self._slot]
+        if failures is not None:
+            passed = ~failures.mask
+            rows = np.flatnonzero(passed) if rows is None else rows[passed[rows]]
+        return rows, failures
 
 
 def constant(expr: Expr) -> object:

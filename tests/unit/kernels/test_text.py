@@ -105,3 +105,16 @@ def test_nulls_and_slices_are_kept(n: int) -> None:
     found = text.replace(values, pa.scalar("a"), pa.scalar("aa"))
     found.validate(full=True)
     assert found.to_pylist() == [None if i % 3 else "aabc" for i in range(n)]
+
+
+@pytest.mark.parametrize("wanted", ["", "a", "abcdefg", "abcdefgh", "abcdefghi", "é" * 20])
+def test_text_equals_a_constant_byte_by_byte(wanted: str) -> None:
+    near = [wanted, wanted + "a", wanted[:-1], wanted[:-1] + "b", "b" + wanted[1:], "", "abcdefgh" * 3]
+    for n in (0, 1, 7, 8, 9, 65):
+        values = [None if k % 11 == 5 else near[k % len(near)] for k in range(n + 2)]
+        found = text.equal_text(pa.array(values, pa.string()).slice(2), pa.scalar(wanted))
+        found.validate(full=True)
+        assert found.to_pylist() == [None if value is None else value == wanted for value in values[2:]]
+    assert text.equal_text(pa.array(["", ""]), pa.scalar(wanted)).to_pylist() == [wanted == ""] * 2
+    unknown = pa.scalar(None, pa.string())
+    assert text.equal_text(pa.array(["a", None]), unknown).to_pylist() == [None, None]

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from velostream.errors import BindError
-from velostream.kernels import arithmetic
+from velostream.kernels import arithmetic, text
 from velostream.sql.functions.registry import PROPAGATE, Invocation, Mask, Value, function
 from velostream.sql.functions.rules import (
     Match,
@@ -28,7 +28,7 @@ from velostream.sql.functions.rules import (
 )
 from velostream.sql.functions.values import mask_of, null_where, rows_of
 from velostream.sql.typenames import MAX_DECIMAL_DIGITS, type_name
-from velostream.sql.types import BIGINT, BOOLEAN, DOUBLE
+from velostream.sql.types import BIGINT, BOOLEAN, DOUBLE, VARCHAR
 
 PROPAGATE_OR_ZERO = f"{PROPAGATE} or the divisor is 0"
 
@@ -214,6 +214,10 @@ def _comparable(left: Value, right: Value) -> tuple[Value, Value]:
 def equal(left: Value, right: Value) -> Value:
     """Whether two values of comparable types are equal, NULL when one is NULL."""
     left, right = _comparable(left, right)
+    if left.type == VARCHAR and isinstance(left, pa.Scalar) != isinstance(right, pa.Scalar):
+        # A text is mostly compared with a constant, for which Arrow calls memcmp per row.
+        texts, wanted = (right, left) if isinstance(left, pa.Scalar) else (left, right)
+        return text.equal_text(texts, wanted)
     same = pc.equal(left, right)
     if left.type == DOUBLE:
         same = pc.or_(same, pc.and_(pc.is_nan(left), pc.is_nan(right)))
