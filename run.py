@@ -1,3 +1,4 @@
-from velostream.cli.main import main
+from velostream.cli.process import start
 
-raise SystemExit(main())
+if __name__ == "__main__":
+    start()

@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from threading import RLock
 from typing import Any, Generic, TypeVar
@@ -17,6 +18,12 @@ from typing import Any, Generic, TypeVar
 from velostream.errors import ConfigError, InternalError, unknown
 
 T = TypeVar("T")
+
+
+@cache
+def _entry_points() -> Any:  # its type is another one from Python 3.12 on
+    """Those of all installed packages. Looking for them reads a file of each: 5 ms, once for all kinds."""
+    return entry_points()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,7 @@ class Registry(Generic[T]):
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
             importlib.import_module(f"{self.package}.{module.name}")
-        for point in entry_points(group=f"velostream.{self.kind}"):
+        for point in _entry_points().select(group=f"velostream.{self.kind}"):
             point.load()
 
     def entry(self, name: str) -> Entry[T]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from velostream.cli.main import FAILED, OK
+from velostream.cli.process import settle
 from velostream.cli.progress import display
 from velostream.cli.request import located
 from velostream.cli.screen import Screen
@@ -40,11 +41,19 @@ def results_on_stdout(job: JobConfig) -> bool:
     return not job.sinks or any(sink.kind == "console" for sink in job.sinks.values())
 
 
-def execute(composed: Composed, screen: Screen, *, prepared: Any = None, brief: str = "") -> Outcome:
+def execute(
+    composed: Composed,
+    screen: Screen,
+    *,
+    prepared: Any = None,
+    brief: str = "",
+    enough: Callable[[Progress], bool] | None = None,
+) -> Outcome:
     """Prepare, run, report. Raises VelostreamError before anything is made when the job is wrong.
 
     The folder `output_dir` gets the composed configuration and `report.json`; an empty one means none.
-    `brief` is the beginning of the line that is then shown in place of the summary.
+    `brief` is the beginning of the line that is then shown in place of the summary. The job is stopped once
+    `enough` says so, which is asked about ten times a second.
     """
     from velostream.runtime.job import Job
     from velostream.runtime.prepare import prepare
@@ -66,8 +75,11 @@ def execute(composed: Composed, screen: Screen, *, prepared: Any = None, brief: 
             # A signal that came before the job ran has not stopped it.
             if signals.name is not None:
                 job.stop(signals.name)
+            elif enough is not None and enough(progress):
+                job.stop("enough")
 
         job = Job(config, prepared=prepared, on_progress=on_progress)
+        settle()
         with Signals(job.stop, job.abort) as signals, located(composed):
             report = job.run()
     if folder is not None:

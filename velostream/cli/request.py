@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from velostream.cli.arguments import Arguments
 from velostream.cli.command import outputs_dir
+from velostream.cli.process import without_pandas
 from velostream.errors import Problems, VelostreamError, Where, raise_all
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Request:
     def composer(self) -> Composer:
         from velostream.config.compose import Composer
 
+        without_pandas()
         return Composer(all_kinds(), self.arguments.config_dir)
 
     def compose(self, more: Sequence[str] = (), run_dir: Callable[[str], Path] | None = None) -> Composed:

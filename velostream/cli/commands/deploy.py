@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from velostream.cli.command import commands, outputs_dir
 from velostream.cli.execute import results_on_stdout, save_config, save_report, set_up_logging
 from velostream.cli.main import FAILED, OK
+from velostream.cli.process import settle
 from velostream.cli.request import Request, unique_name
 from velostream.cli.screen import Screen
 from velostream.cli.signals import Signals
@@ -35,6 +36,7 @@ def deploy(request: Request) -> int:
     screen = Screen(any(results_on_stdout(job.job) for job in jobs))
     for job in jobs:
         screen.line(f"{found.deployment.name}: {job.job.name} on {job.job.processor.version}")
+    settle()
     server = StreamJobServer.new("", found.deployment.name, len(jobs))
     try:
         with Signals(server.interrupt, lambda: server.graceful_shutdown(0)) as signals:
