@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from velostream.cli.screen import Screen
-from velostream.cli.words import aligned, count, seconds
+from velostream.cli.words import count, seconds
 
 if TYPE_CHECKING:
     from velostream.runtime.report import Report
@@ -92,20 +92,11 @@ class SweepTable:
         return max(completed, key=lambda row: row.report.rate if row.report else 0.0, default=None)
 
     def show(self, screen: Screen) -> None:
-        """Print the table: boxes on a terminal, columns elsewhere."""
+        """Print the table."""
         header = ["run", *self.keys, "state", "records/s", "time", "records", "rows out", "late", "failed"]
         header += ["state rows", "reason"]
-        body = [self._cells(row) for row in self.rows]
-        if not screen.terminal:
-            screen.lines(aligned([header, *body]))
-            return
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(*header)
-        for row, cells in zip(self.rows, body, strict=True):
-            table.add_row(*cells, style=None if row.completed else "red")
-        Console(file=screen.stream).print(table)
+        styles = [None if row.completed else "red" for row in self.rows]
+        screen.table(header, [self._cells(row) for row in self.rows], styles)
 
     def _cells(self, row: Row) -> list[str]:
         flat = row.flat()

@@ -32,6 +32,8 @@ class Runtime:
     run: list[JobConfig] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     prepare_error: VelostreamError | None = None
+    # Whether the scripted sources end; asked by who needs to know.
+    bounded: bool = True
 
     def prepare(self, job: JobConfig) -> Any:
         self.prepared.append(job)
@@ -42,6 +44,7 @@ class Runtime:
             plan=SimpleNamespace(sinks={"departures": "departures"}),
             schemas={"flights": schema},
             inferred={"flights"},
+            sources={"flights": SimpleNamespace(bounded=self.bounded)},
             explain=lambda: {"stages": []},
             explain_text=lambda: "stage 1: scan flights",
         )

@@ -52,7 +52,8 @@ class FileSink(Sink):
     def _key(self) -> str:
         return f"sinks.{self.name}"
 
-    def _codec(self) -> str:
+    def codec(self) -> str:
+        """How the file is compressed: one of CODECS. Raises ConfigError."""
         config = self.config
         where = Where(key=f"{self._key}.compression")
         if config.compression not in ("auto", *CODECS):
@@ -63,11 +64,12 @@ class FileSink(Sink):
             raise ConfigError("a sink cannot write a zip", where=where, hint="use .gz or .zst")
         return codec
 
-    def _format_name(self) -> str:
+    def format_name(self) -> str:
+        """The format, looked up by the extension where none is given. Raises ConfigError."""
         config = self.config
         if config.format:
             return config.format
-        name = inner_name(config.path, self._codec())
+        name = inner_name(config.path, self.codec())
         if name.lower().endswith(".parquet"):
             return PARQUET
         found = format_of(name)
@@ -87,8 +89,17 @@ class FileSink(Sink):
             raise ConfigError(
                 "no path is given", where=Where(key=f"{self._key}.path"), hint="name the file to write"
             )
-        name = self._format_name()
-        codec = self._codec()
+        return self.writer(schema, bounded)
+
+    def target(self, append: bool) -> Target:
+        """Where the bytes go."""
+        return Target(self.config.path, append)
+
+    def writer(self, schema: pa.Schema, bounded: bool) -> SinkWriter:
+        """The writer of this format to `target`."""
+        config = self.config
+        name = self.format_name()
+        codec = self.codec()
         changes = Changes(self.name, schema, config.changelog)
         if name == PARQUET:
             options = check_options(ParquetOptions, config.format_options, self._key)
@@ -105,13 +116,13 @@ class FileSink(Sink):
                     "and this job's input does not end",
                     hint="write ndjson or csv",
                 )
-            return _ParquetWriter(Target(config.path, append=False), changes, options)
+            return _ParquetWriter(self.target(append=False), changes, options)
         form = open_format(name, config.format_options, self._key)
         encoder = form.encoder(changes.schema)
-        return _TextWriter(Target(config.path, append=not bounded), changes, form, encoder, codec)
+        return _TextWriter(self.target(append=not bounded), changes, form, encoder, codec)
 
     def describe(self) -> dict[str, str]:
-        return {"kind": "file", "path": self.config.path, "format": self._format_name()}
+        return {"kind": "file", "path": self.config.path, "format": self.format_name()}
 
 
 class _FileWriter(SinkWriter):
