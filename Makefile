@@ -1,14 +1,17 @@
-# make run | build | check | fix | test | test-all | test-interpreters | bench | clean
+# make run | build | check | fix | test | test-all | test-interpreters | bench | bench-table | clean
 # Needs Python 3.11 to 3.13 with venv, a C compiler and make; everything else is installed into .venv.
 PYTHON ?= python3
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
 ARGS   ?=
-ONLY   ?=
+# make bench: scenarios, separated by commas (all); runs of each contender; records in place of each scenario's own.
+ONLY    ?=
+RUNS    ?= 5
+RECORDS ?=
 
 SOURCES := $(wildcard cython_ext/*.pyx cython_ext/*.pxd cython_ext/*.h cython_ext/simd/*.h)
 
-.PHONY: run build check fix test test-all test-interpreters bench clean
+.PHONY: run build check fix test test-all test-interpreters bench bench-table clean
 .DELETE_ON_ERROR:
 
 $(VENV)/.installed: pyproject.toml requirements.lock
@@ -41,8 +44,17 @@ test-interpreters:
 	    fi; \
 	done
 
-bench: build
-	$(PY) -m benchmarks $(ONLY)
+# The peers go into the same environment; no job and no test needs them.
+$(VENV)/.bench: $(VENV)/.built
+	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -c requirements.lock -e '.[bench]'
+	touch $@
+
+bench: $(VENV)/.bench
+	$(PY) -m benchmarks --only "$(ONLY)" --runs $(RUNS) $(if $(RECORDS),--records $(RECORDS))
+
+# Puts the last table of `make bench` into benchmarks/README.md.
+bench-table: build
+	$(PY) -m benchmarks --readme
 
 check: build
 	$(PY) -m ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -76,7 +77,8 @@ def tabulate(folder: Path) -> None:
     files = [folder / "results" / f"{name}.json" for name in SCENARIOS]
     saved = [each for path in files if path.exists() for each in json.loads(path.read_text("utf-8"))]
     comparisons = [from_json(each) for each in saved]
-    show(Console(), comparisons)
+    # A table is unreadable in the 80 columns that a pipe is taken for.
+    show(Console() if sys.stdout.isatty() else Console(width=130), comparisons)
     write(folder / "table.json", saved)
     # Runs of different days or commits stand in tables of their own.
     machines = {json.dumps(each["machine"]): each["machine"] for each in saved}

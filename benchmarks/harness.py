@@ -152,7 +152,8 @@ def compare(
 
     require(contenders)
     wanted = runs or session.runs
-    console = Console()
+    # A table is unreadable in the 80 columns that a pipe is taken for.
+    console = Console() if sys.stdout.isatty() else Console(width=130)
     base = contenders[0]
     taken: dict[str, list[dict[str, float]]] = {contender.name: [] for contender in contenders}
     for number in range(wanted + 1):

@@ -35,7 +35,7 @@ def result_rows(comparisons: Sequence[Comparison]) -> Iterator[tuple[str, ...]]:
                     name,
                     figure.title,
                     *(figure.text(value) for value in (middle, min(values), max(values))),
-                    f"{middle / base_middle:.2f}" if base_middle else "",
+                    _significant(middle / base_middle) if base_middle else "",
                 )
 
 
@@ -44,8 +44,13 @@ def target_rows(comparisons: Sequence[Comparison]) -> Iterator[tuple[str, ...]]:
     for comparison in comparisons:
         for target in comparison.targets:
             measured = target.measured(comparison.outcomes)
-            text = f"{measured:,.2f}x" if target.over else f"{measured:,.2f}"
+            text = _significant(measured) + ("x" if target.over else "")
             yield comparison.scenario, target.text, text, "met" if target.met(measured) else "missed"
+
+
+def _significant(value: float) -> str:
+    """Three digits of it, at least to the unit."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def heads(comparisons: Sequence[Comparison]) -> list[str]:

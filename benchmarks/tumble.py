@@ -31,7 +31,7 @@ def same_rows(base: Path, other: Path, name: str) -> None:
         SELECT count(*), count(*) FILTER (
             a.n = b.n AND a.quantity = b.quantity AND a.low = b.low AND a.high = b.high
             AND abs(a.mean - b.mean) <= 1e-12 * abs(a.mean))
-        FROM {_rows(base)} a FULL JOIN {_rows(other)} b USING (symbol, _window_start)
+        FROM {_rows(base)} a FULL JOIN {_rows(other)} b USING (symbol, _window_start, time)
         """
     ).fetchall()
     if rows != same or not rows:
@@ -39,9 +39,12 @@ def same_rows(base: Path, other: Path, name: str) -> None:
 
 
 def _rows(path: Path) -> str:
-    """The rows of a result, window starts as TIMESTAMP, be they written as text or milliseconds."""
+    """The rows of a result, window starts as TIMESTAMP, be they written as text or milliseconds.
+
+    `time` is 1 where a symbol and window come the first time, so that a row given twice is a row too many.
+    """
     return f"""(
-        SELECT * REPLACE (coalesce(
+        SELECT row_number() OVER (PARTITION BY symbol, _window_start) AS time, * REPLACE (coalesce(
             make_timestamp(TRY_CAST(_window_start AS BIGINT) * 1000), TRY_CAST(_window_start AS TIMESTAMP)
         ) AS _window_start)
         FROM read_json('{path}', format = 'newline_delimited', columns = {{

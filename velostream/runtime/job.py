@@ -426,6 +426,7 @@ class Job:
             processor=processor_text(
                 self.config.processor.version, len(self._lanes), self.config.processor.affinity
             ),
+            begun_at=self._begun_at(),
             seconds=seconds,
             records=total.to_dict(),
             rows_out=self._rows_out(),
@@ -443,6 +444,11 @@ class Job:
             dead_letters=_path_of(getattr(self._strategy, "file", None)),
             late_records=_path_of(self._late_file),
         )
+
+    def _begun_at(self) -> float:
+        """Unix time of the first block read; 0 when none was."""
+        begun = self._intake.begun if self._intake is not None else 0.0
+        return time.time() - (time.perf_counter() - begun) if begun else 0.0
 
     def _error_text(self) -> str | None:
         if self._error is None:

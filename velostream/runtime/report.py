@@ -28,16 +28,17 @@ class Report:
     """A run, ended. `state` is completed, interrupted or failed; `error` says why it failed.
 
     `records` has the sums over all queries that read a source (in, used, filtered, late, failed), `queries`
-    the same by query. `seconds` and `rate` (records/s) count from the first block read to the last row
-    written. `stages` is time by kind of work, summed over lanes. A lane's `python_share` is the part of its
-    busy time in Python: neither in kernels nor reading or writing; waits for the GIL are in it.
-    `open_windows` were not emitted.
+    the same by query. `begun_at` is when the first block was read, in Unix time, 0 when none was; `seconds`
+    and `rate` (records/s) count from there to the last row written. `stages` is time by kind of work, summed
+    over lanes. A lane's `python_share` is the part of its busy time in Python: neither in kernels nor reading
+    or writing; waits for the GIL are in it. `open_windows` were not emitted.
     """
 
     name: str
     state: str = "completed"
     error: str | None = None
     processor: str = ""
+    begun_at: float = 0.0
     seconds: float = 0.0
     records: dict[str, int] = field(default_factory=dict)
     rows_out: int = 0
