@@ -104,6 +104,7 @@ cdef class BatchBuilder:
     cdef tuple finish(self)
 
 
+cdef int hold_validity(Table* table, Slot* slot) noexcept nogil
 cdef int commit_with_nulls(Table* table) noexcept nogil
 cdef int grow(Table* table) noexcept nogil
 cdef int grow_text(Table* table, Slot* slot, Py_ssize_t size) noexcept nogil

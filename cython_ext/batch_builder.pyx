@@ -151,10 +151,19 @@ cdef int grow_text(Table* table, Slot* slot, Py_ssize_t size) noexcept nogil:
     return OK
 
 
+cdef int hold_validity(Table* table, Slot* slot) noexcept nogil:
+    """Give a column validity bits, all of them set; OK or NO_MEMORY."""
+    if _resize(<void**>&slot.validity, (table.capacity + 7) >> 3) != OK:
+        return NO_MEMORY
+    memset(slot.validity, 0xFF, (table.capacity + 7) >> 3)
+    return OK
+
+
 cdef int commit_with_nulls(Table* table) noexcept nogil:
     """The part of `commit` for a record that lacks columns."""
     cdef Py_ssize_t row = table.rows
     cdef Slot* slot
+    cdef int status
     cdef int i
     for i in range(table.columns):
         slot = &table.slots[i]
@@ -174,9 +183,9 @@ cdef int commit_with_nulls(Table* table) noexcept nogil:
         if slot.filled == table.record:
             continue
         if slot.validity == NULL:
-            if _resize(<void**>&slot.validity, (table.capacity + 7) >> 3) != OK:
-                return NO_MEMORY
-            memset(slot.validity, 0xFF, (table.capacity + 7) >> 3)
+            status = hold_validity(table, slot)
+            if status != OK:
+                return status
         slot.validity[row >> 3] &= ~<uint8_t>(1 << (row & 7))
         if slot.kind == TEXT:
             slot.offsets[row + 1] = slot.offsets[row]

@@ -17,5 +17,7 @@ class CsvDecoder(BatchBuilder):
         quote: int,
         nulls: list[str],
         max_record: int,
+        max_columns: int,
+        max_text: int,
     ) -> None: ...
     def decode(self, data: Buffer, start: int, max_rows: int) -> tuple[Any, ...]: ...

@@ -9,7 +9,10 @@ All functions take bytes that begin at a record's start, and only count records 
 
 from libc.stdint cimport uint8_t
 
+from cython_ext.csv_index cimport csv_last_end, csv_masks_best, csv_masks_way
 from cython_ext.cursor cimport Cursor, skip_space
+
+cdef csv_masks_way _fill = csv_masks_best()
 
 
 cdef inline const uint8_t* behind_last_newline(const uint8_t* at, const uint8_t* end) noexcept nogil:
@@ -56,22 +59,20 @@ def take_lines(const uint8_t[::1] data, Py_ssize_t records):
 cdef const uint8_t* csv_end(const uint8_t* start, const uint8_t* end, uint8_t delimiter, uint8_t quote) noexcept nogil:
     """The byte behind the last newline outside of quotes; `start` when there is none."""
     cdef const uint8_t* at = start
-    cdef const uint8_t* opening
-    cdef const uint8_t* newline
-    cdef const uint8_t* behind = start
+    cdef const uint8_t* behind
+    cdef bint hold = True
+    # Where there is no quote, the last newline it is.
+    if find(start, end, quote) == end:
+        return behind_last_newline(start, end)
     while True:
-        # `at` is outside of quotes.
-        opening = find(at, end, quote)
-        while opening < end and opening > start and (opening - 1)[0] != delimiter and (opening - 1)[0] != c'\n':
-            opening = find(opening + 1, end, quote)
-        newline = behind_last_newline(at, opening)
-        if newline > at:
-            behind = newline
-        if opening == end:
-            return behind
-        at = pass_quoted(opening + 1, end, quote)
-        if at == end:
-            return behind
+        at += csv_last_end(_fill, at, end - at, delimiter, quote, &hold)
+        if hold:
+            return at
+        # A quote in an odd place; its record is passed byte by byte.
+        behind = csv_record(at, end, delimiter, quote)
+        if behind == NULL:
+            return at
+        at = behind
 
 
 def last_csv_record(const uint8_t[::1] data, uint8_t delimiter, int quote):

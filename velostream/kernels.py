@@ -2,6 +2,7 @@
 
 from cython_ext import arithmetic as arithmetic
 from cython_ext import casts as casts
+from cython_ext import csv_masks as csv_masks
 from cython_ext import like as like
 from cython_ext import scan as scan
 from cython_ext import text as text

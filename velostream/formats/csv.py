@@ -10,9 +10,10 @@ from typing import cast
 
 import pyarrow as pa
 
+from velostream.config.units import parse_bytes
 from velostream.errors import ConfigError, FormatError, VelostreamError, raise_all, unknown
 from velostream.formats.base import Decoder, Encoder, Format, Layout, Splitter, formats
-from velostream.formats.decoding import ColumnarDecoder, record_limit
+from velostream.formats.decoding import MAX_RECORD_BYTES, ColumnarDecoder, record_limit
 from velostream.formats.inference import ColumnTypes, type_of_text
 from velostream.kernels import CsvDecoder, CsvEncoder, last_csv_record, take_csv_records
 from velostream.sql.types import VARCHAR, Field, Schema
@@ -36,6 +37,10 @@ class CsvOptions:
     nulls: list[str] = field(default_factory=lambda: [""])
     # A longer record is a record error.
     max_record_bytes: str = "16MiB"
+    # A record of more fields is a record error; a header of more, or a schema, is refused.
+    max_columns: int = 10_000
+    # A field written in more bytes is a record error.
+    max_text_bytes: str = "16MiB"
 
 
 class CsvSplitter(Splitter):
@@ -70,7 +75,8 @@ class Csv(Format):
     def __init__(self, options: CsvOptions) -> None:
         super().__init__(options)
         self._max_record = record_limit(options.max_record_bytes)
-        raise_all(_problems(options))
+        self._max_text = parse_bytes(options.max_text_bytes)
+        raise_all(_problems(options, self._max_text))
         self._delimiter = ord(options.delimiter)
         self._quote = ord(options.quote) if options.quote else -1
 
@@ -85,6 +91,7 @@ class Csv(Format):
                 f"no header among the first {len(head)} bytes",
                 hint="set `header: false` when the first record is data",
             )
+        self._check_columns("header", names)
         return Layout(begin + length if length else len(head), tuple(names))
 
     def infer(self, sample: bytes, complete: bool) -> Schema:
@@ -119,6 +126,7 @@ class Csv(Format):
 
     def decoder(self, schema: Schema, columns: Sequence[str], layout: Layout) -> Decoder:
         names = schema.names if layout.names is None else layout.names
+        self._check_columns("schema", names)
         raise_all(_header_problems(schema, names))
         column = {name: number for number, name in enumerate(columns)}
         return ColumnarDecoder(
@@ -134,6 +142,8 @@ class Csv(Format):
                 self._quote,
                 list(self.options.nulls),
                 self._max_record,
+                self.options.max_columns,
+                self._max_text,
             ),
         )
 
@@ -142,6 +152,13 @@ class Csv(Format):
         null = options.nulls[0] if options.nulls else ""
         encoder = CsvEncoder(schema, options.delimiter, options.quote or '"', null, options.header)
         return cast(Encoder, encoder)
+
+    def _check_columns(self, what: str, names: Sequence[str]) -> None:
+        if len(names) > self.options.max_columns:
+            raise FormatError(
+                f"the {what} has {len(names)} columns, above max_columns: {self.options.max_columns}",
+                hint="raise `max_columns` in `format_options`, or see that `delimiter` is the right one",
+            )
 
     def _first_record(self, text: bytes) -> list[str] | None:
         """The fields of the first record that is no empty line; None when there is none."""
@@ -159,9 +176,14 @@ class Csv(Format):
             raise FormatError(f"the first record cannot be read: {exc}") from exc
 
 
-def _problems(options: CsvOptions) -> list[VelostreamError]:
+def _problems(options: CsvOptions, max_text: int) -> list[VelostreamError]:
     """What is wrong with the options, each by itself and together."""
     problems: list[VelostreamError] = []
+    if options.max_columns < 1:
+        problems.append(ConfigError(f"max_columns is {options.max_columns}", hint="it is at least 1"))
+    if not 1 <= max_text <= MAX_RECORD_BYTES:
+        hint = f"it is from 1 to {MAX_RECORD_BYTES} bytes: below 1GiB"
+        problems.append(ConfigError(f"max_text_bytes is '{options.max_text_bytes}'", hint=hint))
     for name, mark in (("delimiter", options.delimiter), ("quote", options.quote)):
         if mark == "" and name == "quote":
             continue

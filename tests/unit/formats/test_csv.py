@@ -165,6 +165,91 @@ def test_a_record_longer_than_max_record_bytes_fails_up_to_its_own_end() -> None
     assert [(error.code, error.start, error.end) for error in decoded.errors] == [("record.too_long", 4, 17)]
 
 
+def test_a_record_of_max_record_bytes_may_end_with_a_carriage_return_and_a_newline() -> None:
+    decoded = decode(b"12345678\r\n123456789\r\n", Field("v", VARCHAR), header=False, max_record_bytes="8B")
+    assert rows(decoded) == [("12345678",)]
+    assert [(error.code, error.start, error.end) for error in decoded.errors] == [("record.too_long", 10, 19)]
+
+
+def test_a_record_of_more_fields_than_max_columns_fails() -> None:
+    decoded = decode("a,b\n1,2\n1,2,3\n1,2,3,4\n3,4\n", Field("a", BIGINT), max_columns=3)
+    assert rows(decoded) == [(1,), (3,)]
+    assert [(error.code, error.start, error.end) for error in decoded.errors] == [
+        ("csv.fields", 4, 9),
+        ("record.too_many_columns", 10, 17),
+    ]
+
+
+def test_a_header_or_schema_of_more_columns_than_max_columns_is_refused() -> None:
+    format = CSV(CSV.Options(max_columns=2))
+    assert format.layout(b"a,b\n").names == ("a", "b")
+    with pytest.raises(FormatError, match="the header has 3 columns, above max_columns: 2"):
+        format.layout(b"a,b,c\n")
+    fields = tuple(Field(name, BIGINT) for name in "abc")
+    format = CSV(CSV.Options(max_columns=2, header=False))
+    with pytest.raises(FormatError, match="the schema has 3 columns, above max_columns: 2"):
+        format.decoder(Schema(fields), ["a"], Layout(0, None))
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_field_written_in_more_bytes_than_max_text_bytes_fails_asked_for_or_not(newline: str) -> None:
+    lines = ["a,b", "1,12345", '2,"345"', "3,123456", '4,"3456"', '123456,"5"', "6,7"]
+    decoded = decode(newline.join(lines) + newline, Field("b", VARCHAR), max_text_bytes="5")
+    assert rows(decoded) == [("12345",), ("345",), ("7",)]
+    assert [error.code for error in decoded.errors] == ["csv.text_too_long"] * 3
+    assert decoded.errors[0].detail == "text longer than max_text_bytes at byte 2 of the record: '123456'"
+
+
+@pytest.mark.parametrize("bad", [b"x", b'"1"2', b"1,2", b'5" tall'])
+def test_bad_records_anywhere_in_a_block_leave_the_others_as_they_are(bad: bytes) -> None:
+    # More than a chunk and a run, with misfits alone, in a row, first and last.
+    wrong = {0, 1, 7, 1023, 1024, 1025, 2999, *range(1500, 1540)}
+    lines = [
+        b"%s,,b" % bad if n in wrong else b"%d,t%d,%s" % (n, n, b"" if n % 3 else b"T") for n in range(3000)
+    ]
+    fields = (Field("n", BIGINT), Field("s", VARCHAR), Field("b", BOOLEAN))
+    decoded = decode(b"n,s,b\n" + b"\r\n".join(lines) + b"\r\n", *fields)
+    good = [n for n in range(3000) if n not in wrong]
+    assert rows(decoded) == [(n, f"t{n}", None if n % 3 else True) for n in good]
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line) + 2)
+    assert decoded.starts.tolist() == [starts[n] for n in good]
+    assert decoded.ends.tolist() == [starts[n] + len(lines[n]) for n in good]
+    assert [error.start for error in decoded.errors] == [starts[n] for n in sorted(wrong)]
+    assert [error.end for error in decoded.errors] == [starts[n] + len(lines[n]) for n in sorted(wrong)]
+
+
+def test_records_longer_than_a_chunk_are_read_whole() -> None:
+    long = "é,\n" * 9000
+    decoded = decode(f'a,b\n1,"{long}"\n2,{"x" * 40000}\n3,\n', Field("a", BIGINT), Field("b", VARCHAR))
+    assert rows(decoded) == [(1, long), (2, "x" * 40000), (3, None)]
+
+
+def test_numbers_that_are_null_are_null_before_they_are_numbers() -> None:
+    fields = (Field("i", BIGINT), Field("f", DOUBLE), Field("t", TIMESTAMP))
+    data = 'i,f,t\n-999,-9.5,0\n"-999","-9.5","0"\n1,2,3\n'
+    decoded = decode(data, *fields, nulls=["-999", "-9.5", "0"])
+    epoch = datetime(1970, 1, 1)
+    assert rows(decoded) == [
+        (None, None, None),
+        (-999, -9.5, epoch),
+        (1, 2.0, datetime(1970, 1, 1, 0, 0, 0, 3000)),
+    ]
+
+
+def test_a_repeated_day_is_no_more_trusted_than_the_first() -> None:
+    lines = ["2013-02-28T23:59:59Z", "2013-02-28 00:00:00", "2013-02-29T00:00:00Z", "2013-02-28T24:00:00Z"]
+    lines += ["\0" * 10 + "T00:00:00Z", "1970-01-01T00:00:01Z", "2013-02-28T00:00:0/Z"]
+    decoded = decode("t\n" + "\n".join(lines) + "\n", Field("t", TIMESTAMP))
+    assert rows(decoded) == [
+        (datetime(2013, 2, 28, 23, 59, 59),),
+        (datetime(2013, 2, 28),),
+        (datetime(1970, 1, 1, 0, 0, 1),),
+    ]
+    assert [error.code for error in decoded.errors] == ["type.timestamp"] * 4
+
+
 def test_a_header_must_have_every_declared_column_once() -> None:
     format = CSV(CSV.Options())
     schema = Schema((Field("price", DOUBLE), Field("a", BIGINT)))
@@ -235,9 +320,12 @@ def test_nothing_to_infer_from_is_an_error(sample: bytes, header: bool, words: s
         {"delimiter": "é"},
         {"quote": "\n"},
         {"quote": ","},
+        {"max_columns": 0},
+        {"max_text_bytes": "0"},
+        {"max_text_bytes": "1GiB"},
     ],
 )
-def test_impossible_options_are_refused(options: dict[str, str]) -> None:
+def test_impossible_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         CSV(CSV.Options(**options))
 

@@ -1,0 +1,3 @@
+from typing_extensions import Buffer
+
+def masks(data: Buffer, delimiter: int, quote: int) -> tuple[tuple[bool, int, int, int, int], ...]: ...
