@@ -9,7 +9,6 @@ from velostream.errors import ConnectorError
 from velostream.operators.batch import DELETE, OPERATIONS, Batch
 
 COLUMN = "_op"
-_NAMES = pa.array(OPERATIONS)
 
 
 class Changes:
@@ -23,6 +22,8 @@ class Changes:
         self._changelog = changelog
         self.schema = schema
         if changelog:
+            # Made only when it is used: `pa.array` imports pandas where there is one (0.2 s).
+            self._names = pa.array(OPERATIONS)
             if COLUMN in schema.names:
                 raise ConnectorError(
                     f"sink '{sink}' cannot add the column '{COLUMN}': the stream has one of that name",
@@ -34,7 +35,7 @@ class Changes:
         """The rows to write. Raises ConnectorError at a DELETE that could not be told from a row."""
         if self._changelog:
             ops = np.zeros(batch.rows, dtype=np.uint8) if batch.ops is None else batch.ops
-            return pa.record_batch([_NAMES.take(pa.array(ops)), *batch.data.columns], schema=self.schema)
+            return pa.record_batch([self._names.take(pa.array(ops)), *batch.data.columns], schema=self.schema)
         if batch.ops is not None and (batch.ops == DELETE).any():
             raise ConnectorError(
                 f"the stream deletes rows, which sink '{self._sink}' cannot write as rows",

@@ -7,6 +7,7 @@ neither `_` nor `0x`, and that DECIMAL below 1 is always written with the zero b
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from velostream.errors import InternalError
 from velostream.kernels import arithmetic, casts
 from velostream.sql.functions.dates import beyond_calendar
 from velostream.sql.functions.rules import as_decimal, is_integer
-from velostream.sql.functions.values import mask_of, null_where
+from velostream.sql.functions.values import mask_of, null_where, scalar
 from velostream.sql.types import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMP, VARCHAR
 
 Mask = npt.NDArray[np.bool_]
@@ -173,14 +174,20 @@ def _from_text(target: pa.DataType) -> Conversion:
     return casts.parse_i64 if target == BIGINT else _then(casts.parse_i64, _narrow(BIGINT, target))
 
 
-_TRUE = pa.array(["true", "t", "yes", "y", "1"])
-_FALSE = pa.array(["false", "f", "no", "n", "0"])
+_TRUE = ("true", "t", "yes", "y", "1")
+_FALSE = ("false", "f", "no", "n", "0")
+
+
+@cache
+def _words(words: tuple[str, ...]) -> pa.Array:
+    """The words as an array, made at first use: `pa.array` imports pandas where there is one (0.2 s)."""
+    return pa.array(words)
 
 
 def _text_to_boolean(values: Any) -> Converted:
     lower = pc.ascii_lower(values)
-    true = pc.is_in(lower, value_set=_TRUE)
-    false = pc.is_in(lower, value_set=_FALSE)
+    true = pc.is_in(lower, value_set=_words(_TRUE))
+    false = pc.is_in(lower, value_set=_words(_FALSE))
     known = pc.or_(true, false)
     mask = mask_of(pc.and_(pc.invert(known), pc.is_valid(values)), len(values))
     return pc.if_else(known, true, pa.scalar(None, BOOLEAN)), mask if mask.any() else None
@@ -188,8 +195,8 @@ def _text_to_boolean(values: Any) -> Converted:
 
 # --- DATE and TIMESTAMP -------------------------------------------------------------------------------
 
-_FIRST_DAY = pa.scalar(-(2**63) // _MICROSECONDS_A_DAY + 1, pa.int32())
-_LAST_DAY = pa.scalar((2**63 - 1) // _MICROSECONDS_A_DAY, pa.int32())
+_FIRST_DAY = scalar(-(2**63) // _MICROSECONDS_A_DAY + 1, pa.int32())
+_LAST_DAY = scalar((2**63 - 1) // _MICROSECONDS_A_DAY, pa.int32())
 
 
 def _date_to_timestamp(values: Any) -> Converted:

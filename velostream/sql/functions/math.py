@@ -20,13 +20,13 @@ from velostream.sql.functions.rules import (
     same_type,
     signatures,
 )
-from velostream.sql.functions.values import as_array, null_where
+from velostream.sql.functions.values import as_array, null_where, scalar
 from velostream.sql.typenames import type_name
 from velostream.sql.types import BIGINT, DOUBLE
 
 _ONE_NUMBER = numbers(1, lambda type: type)
 _TO_WHOLE = numbers(1, lambda type: pa.decimal128(type.precision, 0))
-_ZERO = pa.scalar(0, BIGINT)
+_ZERO = scalar(0, BIGINT)
 
 
 @function("abs", rule=_ONE_NUMBER, nulls=PROPAGATE, example=((-5,), 5))

@@ -10,7 +10,7 @@ from velostream.kernels import like as like_kernel
 from velostream.kernels import text as text_kernel
 from velostream.sql.functions.registry import PROPAGATE, Invocation, Value, function
 from velostream.sql.functions.rules import Match, Rule, Types, signatures
-from velostream.sql.functions.values import null_where
+from velostream.sql.functions.values import null_where, scalar
 from velostream.sql.types import BIGINT, VARCHAR
 
 # Unicode's space separators (Zs), which is what TRIM removes; tabs and line ends are none.
@@ -84,7 +84,7 @@ def substring(call: Invocation, text: Value, position: Value, count: Value | Non
 
 
 # Longer than any text.
-_TO_THE_END = pa.scalar(2**40, BIGINT)
+_TO_THE_END = scalar(2**40, BIGINT)
 
 
 @function("left", rule=_TEXT_COUNT, nulls=PROPAGATE, example=(("hello", 2), "he"))
