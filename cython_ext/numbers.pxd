@@ -130,11 +130,13 @@ cdef inline const uint8_t* read_short_integer(const uint8_t* at, uint64_t* value
 
 
 cdef inline const uint8_t* read_short_decimal(const uint8_t* at, uint64_t* mantissa, int* places) noexcept nogil:
-    """Read a JSON number without sign and exponent, of at most 7 bytes, as `mantissa` / 10 ** `places`, and see
-    that it ends there; the byte behind it, or NULL when it is anything else. 8 bytes can be read."""
+    """Read a JSON number without sign and exponent, of at most 7 digits before the point and 15 bytes, as `mantissa`
+    / 10 ** `places`, and see that it ends there; the byte behind it, or NULL when it is anything else. 16 bytes can
+    be read."""
     cdef uint64_t word = scan_load(at) ^ 0x3030303030303030ULL
-    cdef uint64_t stops = digit_stops(word)
+    cdef uint64_t behind
     cdef uint64_t before
+    cdef uint64_t stops = digit_stops(word)
     cdef int count
     cdef int whole
     if stops == 0:
@@ -142,22 +144,34 @@ cdef inline const uint8_t* read_short_decimal(const uint8_t* at, uint64_t* manti
     whole = __builtin_ctzll(stops) >> 3
     if whole == 0 or (at[0] == c'0' and whole != 1):
         return NULL
-    count = whole
     places[0] = 0
-    if at[whole] == c'.':
+    if at[whole] != c'.':
+        mantissa[0] = join_digits(word << (64 - 8 * whole))
+        at += whole
+    else:
+        # The number's end: in this word, or in the next one.
+        behind = scan_load(at + 8) ^ 0x3030303030303030ULL
         stops &= stops - 1
-        if stops == 0:
-            return NULL
+        if stops != 0:
+            count = __builtin_ctzll(stops) >> 3
+        else:
+            stops = digit_stops(behind)
+            if stops == 0:
+                return NULL
+            count = 8 + (__builtin_ctzll(stops) >> 3)
+        at += count
         # The digits behind the point move to its place.
+        count -= 1
         before = (<uint64_t>1 << (8 * whole)) - 1
-        word = (word & before) | ((word >> 8) & ~before)
-        count = (__builtin_ctzll(stops) >> 3) - 1
+        word = (word & before) | (((word >> 8) | (behind << 56)) & ~before)
         places[0] = count - whole
         if count == whole:
             return NULL
-        at += 1
-    mantissa[0] = join_digits(word << (64 - 8 * count))
-    at += count
+        if count <= 8:
+            mantissa[0] = join_digits(word << (64 - 8 * count))
+        else:
+            # `behind` without its first byte; 9 to 14 digits.
+            mantissa[0] = join_digits(word) * POWERS[count - 8] + join_digits((behind >> 8) << (128 - 8 * count))
     if goes_on(at[0]):
         return NULL
     return at

@@ -114,6 +114,76 @@ def test_more_keys_than_are_remembered_are_still_found() -> None:
     assert decoded.batch.to_pylist() == [{"key0": 0, "key255": 255, "key256": 256, "key399": 399}] * 3
 
 
+def test_records_unlike_the_one_before_are_read_as_if_alone() -> None:
+    lines = [
+        '{"t":"abc","i":12,"r":1.5,"n":1700000000000}',
+        '{"t": "abc" ,"i": 12,"r":1.5,"n":1700000000000}',
+        '{"t":"ab\\nc","i":-12,"r":-1.5e3,"n":"2023-11-14T22:13:20Z"}',
+        '{"t":null,"i":null,"r":null,"n":null}',
+        '{"t":17,"i":1.0,"r":12345678,"n":17}',
+        '{"t":"é' + "x" * 40 + '","i":1234567890123456,"r":123456789012345678,"n":1.7e12}',
+        '{"i":1234567890123456789,"n":99999999999999,"r":0.1234567890123}',
+        '{ "r":1,"t":"' + "y" * 100 + '","i":1}',
+        '{"t":"","i":0,"r":0.5,"n":0}\r',
+        ',"i":12,"r":1.5,"n":1700000000000}',
+        "}",
+        '{"t":"abc","i":012,"r":1.5,"n":1700000000000}',
+        '{"t":"abc","i":12,"r":1.,"n":1700000000000}',
+        '{"t":"abc","i":12,"r":.5,"n":1700000000000}',
+        '{"t":"abc","i":12,"r":01.5,"n":1700000000000}',
+        '{"t":"abc","i":12,"r":1.5.5,"n":1700000000000}',
+        '{"t":"abc","i":12x,"r":1.5,"n":1700000000000}',
+        '{"t":"a\tc","i":12,"r":1.5,"n":1700000000000}',
+        '{"t":"abc,"i":12,"r":1.5,"n":1700000000000}',
+        '{"t":"abc","i":12,"r":1.5,"n":1700000000000}}',
+        '{"t":"abc","i":12,"r":1.5,"n":1700000000000},',
+        '{"t":"abc","i":12,"r":1.5,"n":1700000000000,}',
+        '{"t":"abc","i":12 "r":1.5,"n":1700000000000}',
+    ]
+    fields = (Field("t", VARCHAR), Field("i", BIGINT), Field("r", DOUBLE), Field("n", TIMESTAMP))
+    alone = {line: decode(line, *fields) for line in lines}
+    assert [line for line in lines if alone[line].batch.num_rows] == lines[:9]
+    for first in lines:
+        for second in lines:
+            # Twice, and in front of others, so that what is remembered of each meets the other.
+            data = "\n".join([first, second, second, first, second, lines[0]]) + "\n" + "{}\n" * 40
+            decoded = decode(data, *fields)
+            expected = [
+                row
+                for line in [first, second, second, first, second, lines[0]]
+                for row in alone[line].batch.to_pylist()
+            ]
+            assert decoded.batch.to_pylist()[:-40] == expected
+            assert [error.code for error in decoded.errors] == [
+                error.code for line in [first, second, second, first, second] for error in alone[line].errors
+            ]
+
+
+def test_text_outgrows_the_room_that_the_records_before_took() -> None:
+    format = NDJSON(NDJSON.Options())
+    schema = Schema((Field("v", VARCHAR),))
+    decoder = format.decoder(schema, ["v"], format.layout(b""))
+    for size in (1, 10_000, 3):
+        texts = [chr(97 + n % 26) * (size + n) for n in range(100)]
+        data = "".join(f'{{"v":"{text}"}}\n' for text in texts).encode()
+        assert decoder.decode(memoryview(data), 0, 1000).batch.column(0).to_pylist() == texts
+
+
+def test_columns_stay_as_they_are_while_the_decoder_reads_on() -> None:
+    format = NDJSON(NDJSON.Options())
+    schema = Schema((Field("v", BIGINT), Field("t", VARCHAR)))
+    decoder = format.decoder(schema, schema.names, format.layout(b""))
+    held = []
+    for turn in range(6):
+        data = b"".join(b'{"v":%d,"t":"%d"}\n' % (turn, turn) for _ in range(100))
+        held.append(decoder.decode(memoryview(data), 0, 1000))
+        if turn % 2:
+            del held[0]
+    assert [decoded.batch.to_pylist() for decoded in held] == [
+        [{"v": turn, "t": str(turn)}] * 100 for turn in (3, 4, 5)
+    ]
+
+
 def test_of_duplicate_keys_the_last_counts_also_over_one_that_does_not_fit() -> None:
     data = """\
 {"a":1,"a":2,"t":"long text","t":"short"}
@@ -333,6 +403,43 @@ def test_a_record_longer_than_max_record_bytes_fails_whole_or_cut() -> None:
     assert cut.errors[1].code == "record.too_long"
 
 
+def test_a_record_has_at_most_max_columns_keys_those_of_nested_objects_not_counted() -> None:
+    three, four = '{"a":1,"b":{"x":1,"y":2},"c":3}', '{"a":1,"b":2,"c":3,"d":4}'
+    data = f'{three}\n{four}\n{{"c":5}}\n{{"a":1,"c":3,"d":4}}\n{{"a":6,"a":7,"c":8,"c":9}}\n{three}'
+    decoded = decode(data, Field("a", BIGINT), Field("c", BIGINT), max_columns=3)
+    assert [tuple(row.values()) for row in decoded.batch.to_pylist()] == [(1, 3), (None, 5), (1, 3), (1, 3)]
+    assert [(data[error.start : error.end], error.code) for error in decoded.errors] == [
+        (four, "record.too_many_columns"),
+        ('{"a":6,"a":7,"c":8,"c":9}', "record.too_many_columns"),
+    ]
+    wide = "{" + ",".join(f'"key{n}":{n}' for n in range(300)) + "}\n"
+    assert decode(wide * 3, Field("key299", BIGINT), max_columns=300).batch.num_rows == 3
+    assert decode(wide * 3, Field("key299", BIGINT), max_columns=299).batch.num_rows == 0
+
+
+@pytest.mark.parametrize("length", [5, 20, 200])
+def test_a_string_has_at_most_max_text_bytes_as_it_is_written(length: int) -> None:
+    fits, long = "x" * length, "x" * (length + 1)
+    escaped = "\\n" + "x" * (length - 2)
+    good = [f'{{"v":"{fits}"}}', f'{{"v":"{escaped}"}}', f'{{"{fits}":["{fits}"],"v":null}}', '{"v":1}']
+    bad = [
+        f'{{"v":"{long}"}}',
+        f'{{"{long}":1}}',
+        f'{{"w":"{long}"}}',
+        f'{{"w":[{{"{long}":1}}]}}',
+        f'{{"v":"x{escaped}"}}',
+    ]
+    lines = [line for pair in zip(good, bad[:4], strict=True) for line in pair] + bad[4:] + good
+    data = "\n".join(lines) + "\n" + "{}\n" * 200
+    decoded = decode(data, Field("v", VARCHAR), max_text_bytes=str(length))
+    values = [row["v"] for row in decoded.batch.to_pylist()][: 2 * len(good)]
+    assert values == [fits, escaped.replace("\\n", "\n"), None, "1"] * 2
+    assert [(data[error.start : error.end], error.code) for error in decoded.errors] == [
+        (line, "json.text_too_long") for line in bad
+    ]
+    assert "longer than max_text_bytes at byte 5 of the record: '\"" in decoded.errors[0].detail
+
+
 def test_slices_of_any_size_give_the_same_rows_and_end_at_the_block() -> None:
     format = NDJSON(NDJSON.Options())
     schema = Schema((Field("v", BIGINT),))
@@ -349,7 +456,14 @@ def test_slices_of_any_size_give_the_same_rows_and_end_at_the_block() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_depth": 0}, {"max_record_bytes": "0"}, {"max_record_bytes": "2GiB"}]
+    "options",
+    [
+        {"max_depth": 0},
+        {"max_record_bytes": "0"},
+        {"max_record_bytes": "2GiB"},
+        {"max_columns": 0},
+        {"max_text_bytes": "0"},
+    ],
 )
 def test_options_beyond_their_bounds_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
