@@ -1,73 +1,91 @@
-"""State of aggregates: one array of cells per aggregate, one cell per slot of a `GroupTable`.
+"""State of aggregates: a row of cells per slot of a `GroupTable`, with everything that one operator keeps.
 
-Every class here folds values that are not NULL; `select_rows` leaves out the rows that do not count, so that
-the loops have no branch for them. `fold` is the loop over many rows, `step` one row of it.
+A `State` keeps what is asked of one argument (how many values, and any of sum, least, greatest) and is read
+by slot; `Cells` lays several states side by side and folds rows into all of them. NULLs, and rows that a
+filter leaves out, are folded by none.
 """
 
 import numpy as np
 import pyarrow as pa
 
 cimport cython
-from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
 
-from cython_ext.arrow_column cimport (Column, bit_at, check_rows, fixed_array, is_valid, open_column,
-                                       open_validity, text_array, widen)
+from cython_ext.arrow_column cimport (Column, check_rows, fixed_array, is_valid, open_column, open_validity,
+                                       text_array, widen)
+from cython_ext.groups cimport (GROUP_FAR_COUNT, GROUP_NO_MEMORY, GroupStore, GroupTable, check_selection,
+                                group_assign, raise_group_error)
+from cython_ext.keys cimport KeyRows, Keys
+
+
+cdef extern from "fold.h" nogil:
+    ctypedef struct TextArena:
+        uint8_t* data
+        int64_t used
+        int64_t capacity
+    ctypedef struct TextCell:
+        int64_t at
+        int64_t length
+    ctypedef struct Fold
+    ctypedef int (*FoldRows)(const Fold*, uint8_t*, int64_t, const int32_t*, const int32_t*, int64_t,
+                             int64_t) noexcept nogil
+    ctypedef int (*FoldMerge)(const Fold*, uint8_t*, const Fold*, const uint8_t*) noexcept nogil
+    ctypedef struct Fold:
+        int32_t count
+        int32_t sum
+        int32_t least
+        int32_t greatest
+        FoldRows rows
+        FoldMerge merge
+        TextArena* arena
+        const uint8_t* values
+        const int32_t* offsets
+        const uint8_t* validity
+        const uint8_t* truth
+        const uint8_t* truth_validity
+        const uint8_t* mask
+        int64_t bit
+        int64_t truth_bit
+    FoldRows fold_rows_count
+    FoldRows fold_rows_int64
+    FoldRows fold_rows_double
+    FoldRows fold_rows_decimal
+    FoldRows fold_rows_text
+    FoldMerge fold_merge_count
+    FoldMerge fold_merge_int64
+    FoldMerge fold_merge_double
+    FoldMerge fold_merge_decimal
+    FoldMerge fold_merge_text
+    int64_t text_arena_keep(TextArena* arena, const uint8_t* text, int64_t length)
 
 
 cdef extern from "wide.h" nogil:
     ctypedef struct Int128:
-        uint64_t lo
-        int64_t hi
+        pass
     ctypedef struct Int192:
-        uint64_t lo
-        uint64_t mid
-        int64_t hi
-    void int128_add(Int128* sum, int64_t value)
+        pass
     bint int128_to_i64(const Int128* sum, int64_t* out)
     double int128_average(const Int128* sum, int64_t count)
-    void int192_add(Int192* sum, const void* decimal)
     bint int192_to_decimal(const Int192* sum, void* out)
     bint int192_average(const Int192* sum, int64_t count, int digits, void* out)
-    bint decimal_less(const void* left, const void* right)
 
 
-cdef struct SumInt64Cell:
-    Int128 sum
-    int64_t count
+cdef extern from "large_array.h" nogil:
+    void* large_array_grow(void* array, int64_t before, int64_t after)
+    int64_t large_array_capacity(int64_t capacity, int64_t needed, int64_t least)
+    void prefetch_row "large_array_prefetch"(const void* at, int64_t bytes)
 
 
-cdef struct SumDecimalCell:
-    Int192 sum
-    int64_t count
+cdef enum:
+    FIRST_SLOTS = 16
+    # Rows whose slots are found, then folded, before the next ones: their cells are then still near.
+    BATCH = 512
+    # Dead texts are looked for from here on.
+    LARGE_ARENA = 65536
 
-
-cdef struct SumDoubleCell:
-    double sum
-    double lost
-    int64_t count
-
-
-cdef struct Int64Cell:
-    int64_t value
-    int64_t seen
-
-
-cdef struct DoubleCell:
-    double value
-    int64_t seen
-
-
-cdef struct DecimalCell:
-    uint8_t[16] value
-    int64_t seen
-
-
-cdef struct TextCell:
-    # The text is in the arena; `length` is one more than its length, 0 when there is none.
-    int64_t at
-    int64_t length
+PARTS = ("sum", "least", "greatest")
 
 
 def select_rows(Py_ssize_t n, const int32_t[::1] rows=None, values=None, filter=None):
@@ -89,9 +107,7 @@ def select_rows(Py_ssize_t n, const int32_t[::1] rows=None, values=None, filter=
     if nullable:
         open_validity(values, &value)
     if filter is not None:
-        if filter.type != pa.bool_():
-            raise TypeError(f"a filter is BOOLEAN, not {filter.type}")
-        open_column(filter, &truth)
+        _open_filter(filter, &truth)
     if rows is not None:
         check_rows(rows, n)
     if nullable and value.n != n or filter is not None and truth.n != n:
@@ -103,19 +119,30 @@ def select_rows(Py_ssize_t n, const int32_t[::1] rows=None, values=None, filter=
             i = j if rows is None else rows[j]
             if nullable and not is_valid(&value, i):
                 continue
-            if filter is not None and not (is_valid(&truth, i) and bit_at(&truth, i)):
+            if filter is not None and not (is_valid(&truth, i) and _bit(truth.values, truth.offset + i)):
                 continue
             out[k] = <int32_t>j
             k += 1
     return positions[:k]
 
 
-def change_ops(const int32_t[::1] slots not None, failed, passes, uint8_t[::1] sent not None):
+cdef inline bint _bit(const uint8_t* bits, Py_ssize_t at) noexcept nogil:
+    return (bits[at >> 3] >> (at & 7)) & 1
+
+
+cdef int _open_filter(object filter, Column* truth) except -1:
+    if filter.type != pa.bool_():
+        raise TypeError(f"a filter is BOOLEAN, not {filter.type}")
+    return open_column(filter, truth)
+
+
+def change_ops(const int32_t[::1] slots not None, failed, passes, uint8_t[::1] sent):
     """Operations (uint8) that tell a reader of a stream of changes of these rows, in order.
 
     A row of a slot that was not sent is 0 (insert), of one that was 1 (update); one that does not pass is 2
     (delete) when the slot was sent; 255 where nothing is to be sent: the row failed, or neither passes nor
-    was sent. `failed` and `passes` (bool) are None for no row and all rows. `sent` (by slot) is updated.
+    was sent. `failed` and `passes` (bool) are None for no row and all rows. `sent` (by slot) is updated; None
+    says that each group is sent once.
     """
     cdef const uint8_t[::1] bad = None if failed is None else failed.view(np.uint8)
     cdef const uint8_t[::1] good = None if passes is None else passes.view(np.uint8)
@@ -130,6 +157,8 @@ def change_ops(const int32_t[::1] slots not None, failed, passes, uint8_t[::1] s
             slot = slots[j]
             if bad is not None and bad[j]:
                 out[j] = 255
+            elif sent is None:
+                out[j] = 0 if good is None or good[j] else 255
             elif good is None or good[j]:
                 out[j] = sent[slot]
                 sent[slot] = 1
@@ -139,200 +168,484 @@ def change_ops(const int32_t[::1] slots not None, failed, passes, uint8_t[::1] s
     return ops
 
 
-cdef class State:
-    """Cells by slot. Owned by one lane.
+cdef inline const int32_t* _from(const int32_t* rows, Py_ssize_t at) noexcept nogil:
+    """Selected rows from position `at` on; NULL, all rows, stays NULL."""
+    if rows == NULL:
+        return NULL
+    return rows + at
 
-    Call `reserve` before slots are used that were not there before.
+
+@cython.final
+cdef class Cells:
+    """Rows of cells by slot, with those of all `states` side by side. Owned by one lane.
+
+    What takes `arguments` gets one entry per state: None leaves the state out, else `(values, filter, taken)`,
+    the argument's array (None for COUNT(*)), the BOOLEAN array of a FILTER or None, and the positions (int32)
+    in the selection that alone count, or None.
     """
 
-    # All bytes 0 is the state of a group without a value, so that growing is a memset.
+    cdef readonly tuple states
     cdef uint8_t* cells
-    cdef Py_ssize_t width
+    cdef Py_ssize_t stride
     cdef Py_ssize_t capacity
-    # What `update` reads, and the array that owns it meanwhile.
-    cdef Column column
-    cdef object held
+    # One by state, copied from it while it is open.
+    cdef Fold* folds
+
+    def __cinit__(self, states):
+        cdef State state
+        self.states = tuple(states)
+        self.stride = 0
+        for state in self.states:
+            self.stride = state.place(self.stride)
+        self.folds = <Fold*>calloc(max(1, len(self.states)), sizeof(Fold))
+        if self.folds == NULL:
+            raise MemoryError()
 
     def __dealloc__(self):
         free(self.cells)
+        free(self.folds)
+
+    def fresh(self):
+        """Cells for the same states, without slots."""
+        cdef State state
+        return Cells([state.fresh(False) for state in self.states])
 
     @property
     def nbytes(self):
         """Bytes of memory held."""
-        return self.capacity * self.width
+        cdef State state
+        return self.capacity * self.stride + sum([state.more_bytes() for state in self.states])
 
     def reserve(self, Py_ssize_t count):
         """Make room for slots below `count`; new ones are without a value."""
-        cdef Py_ssize_t capacity = max(16, self.capacity)
-        cdef uint8_t* cells
-        if count <= self.capacity:
-            return
-        while capacity < count:
-            capacity *= 2
-        cells = <uint8_t*>realloc(self.cells, capacity * self.width)
-        if cells == NULL:
+        if self._grow(count) < 0:
             raise MemoryError()
-        memset(cells + self.capacity * self.width, 0, (capacity - self.capacity) * self.width)
-        self.cells = cells
-        self.capacity = capacity
 
-    def update(self, const int32_t[::1] slots not None, const int32_t[::1] rows=None, values=None):
-        """Fold the selected rows of `values` (all when `rows` is None; no NULLs) into their slots. O(n)."""
+    def update(self, const int32_t[::1] slots not None, arguments, const int32_t[::1] rows=None):
+        """Fold the selected rows of the arguments (all when `rows` is None) into their slots. O(n)."""
         cdef Py_ssize_t n = slots.shape[0]
+        cdef Py_ssize_t at
+        cdef Py_ssize_t opened
         cdef const int32_t* row = NULL
+        cdef int error = 0
         if n == 0:
             return
-        self._check(slots, rows, values)
+        check_rows(slots, self.capacity)
         if rows is not None:
             row = &rows[0]
-        self.open(values)
+            if rows.shape[0] != n:
+                raise ValueError("slots and rows differ in number")
+        opened = self._open(arguments, n, rows)
         with nogil:
-            self.fold(&slots[0], row, n)
-        self.held = None
+            at = 0
+            while at < n and error == 0:
+                error = self._fold(&slots[at], _from(row, at), at, min(<Py_ssize_t>BATCH, n - at), opened)
+                at += BATCH
+        self._close()
+        raise_group_error(error)
 
-    def trace(self, const int32_t[::1] slots not None, const int32_t[::1] rows=None, values=None,
-              const int32_t[::1] positions=None):
-        """As `update`, row by row: gives a state whose slot j is that of `slots[j]` after row j.
+    def group(self, GroupTable table not None, Keys keys not None, arguments, const int32_t[::1] rows=None,
+              const int64_t[::1] windows=None, bint give_slots=False):
+        """Find the groups of the selected rows (see `GroupTable.assign`) and fold the rows into them.
 
-        `positions` are those that count (see `select_rows`), None all. The result reads as this state does,
-        until the next `compact`.
+        Gives their slots (int32) when asked, else None. O(n).
+        """
+        cdef Py_ssize_t n = keys.n if rows is None else rows.shape[0]
+        cdef Py_ssize_t opened
+        cdef const int32_t* row = NULL
+        cdef const int64_t* window = NULL
+        cdef int32_t* slot = NULL
+        cdef int32_t[::1] out
+        cdef int error
+        check_selection(keys, rows, windows)
+        found = np.empty(n, dtype=np.int32) if give_slots else None
+        if n == 0:
+            return found
+        if give_slots:
+            out = found
+            slot = &out[0]
+        if rows is not None:
+            row = &rows[0]
+        if windows is not None:
+            window = &windows[0]
+        opened = self._open(arguments, keys.n, rows)
+        with nogil:
+            error = self._group(&table.store, &keys.rows, row, window, n, slot, opened)
+        self._close()
+        raise_group_error(error)
+        return found
+
+    def trace(self, const int32_t[::1] slots not None, arguments, const int32_t[::1] rows=None):
+        """As `update`, row by row: gives cells whose slot j is that of `slots[j]` after row j.
+
+        They read as these do, until the next `compact`.
         """
         cdef Py_ssize_t n = slots.shape[0]
-        cdef Py_ssize_t m = 0 if positions is None else positions.shape[0]
         cdef Py_ssize_t j
-        cdef Py_ssize_t k = 0
+        cdef Py_ssize_t opened
         cdef const int32_t* row = NULL
-        cdef State after = self.fresh()
+        cdef State state
+        cdef int error = 0
+        cdef Cells after = Cells([state.fresh(True) for state in self.states])
         after.reserve(n)
         if n == 0:
             return after
-        self._check(slots, rows, values)
+        check_rows(slots, self.capacity)
         if rows is not None:
             row = &rows[0]
-        self.open(values)
+            if rows.shape[0] != n:
+                raise ValueError("slots and rows differ in number")
+        opened = self._open(arguments, n, rows)
         with nogil:
             for j in range(n):
-                if positions is None or k < m and positions[k] == j:
-                    self.step(slots[j], j if row == NULL else row[j])
-                    k += 1
-                memcpy(after.cells + j * self.width, self.cells + slots[j] * self.width, self.width)
-        self.held = None
+                error = self._fold(&slots[j], _from(row, j), j, 1, opened)
+                if error < 0:
+                    break
+                memcpy(after.cells + j * self.stride, self.cells + slots[j] * self.stride, self.stride)
+        self._close()
+        raise_group_error(error)
         return after
+
+    def merge(self, const int32_t[::1] slots not None, Cells other not None, const int32_t[::1] others not None):
+        """Fold the cells of slots `others` of other cells into `slots` here.
+
+        The first states of `other` are like those here; more of them are left alone. Exact, but for DOUBLE
+        sums: those are added with what each has lost, see `DoubleState`.
+        """
+        cdef Py_ssize_t n = slots.shape[0]
+        cdef Py_ssize_t states = len(self.states)
+        cdef Py_ssize_t j
+        cdef Py_ssize_t s
+        cdef State state
+        cdef State from_
+        cdef int error = 0
+        if others.shape[0] != n:
+            raise ValueError(f"{others.shape[0]} slots cannot be merged into {n}")
+        check_rows(slots, self.capacity)
+        check_rows(others, other.capacity)
+        for s in range(states):
+            state = self.states[s]
+            from_ = other.states[s]
+            if type(state) is not type(from_) or state.parts != from_.parts:
+                raise ValueError("only like states can be merged")
+            self.folds[s] = state.fold
+            other.folds[s] = from_.fold
+        with nogil:
+            for j in range(n):
+                for s in range(states):
+                    error |= self.folds[s].merge(&self.folds[s], self.cells + slots[j] * self.stride,
+                                                 &other.folds[s], other.cells + others[j] * other.stride)
+        if error:
+            raise MemoryError()
+        self._close()
 
     def compact(self, const int32_t[::1] keep not None):
         """Slot keep[j] becomes slot j (ascending); all others are without a value. O(slots)."""
         cdef Py_ssize_t n = keep.shape[0]
         cdef Py_ssize_t j
-        cdef Py_ssize_t capacity = 16
+        cdef Py_ssize_t capacity = large_array_capacity(0, n, FIRST_SLOTS)
         cdef uint8_t* cells
-        while capacity < n:
-            capacity *= 2
-        cells = <uint8_t*>malloc(capacity * self.width)
+        check_rows(keep, self.capacity)
+        cells = <uint8_t*>large_array_grow(NULL, 0, max(<Py_ssize_t>1, capacity * self.stride))
         if cells == NULL:
             raise MemoryError()
         with nogil:
             for j in range(n):
-                memcpy(cells + j * self.width, self.cells + keep[j] * self.width, self.width)
-        memset(cells + n * self.width, 0, (capacity - n) * self.width)
+                memcpy(cells + j * self.stride, self.cells + keep[j] * self.stride, self.stride)
         free(self.cells)
         self.cells = cells
         self.capacity = capacity
+        self._collect()
 
-    def _check(self, const int32_t[::1] slots, const int32_t[::1] rows, values):
-        cdef Py_ssize_t n = slots.shape[0]
-        if n != (rows.shape[0] if rows is not None else n if values is None else len(values)):
-            raise ValueError("slots and rows differ in number")
-        check_rows(slots, self.capacity)
-        if rows is not None and values is not None:
-            check_rows(rows, len(values))
-
-    cdef State fresh(self):
-        """A state of the same kind, without slots."""
-        raise NotImplementedError
-
-    cdef int open(self, object values) except -1:
-        self.held = widen(values)
-        return open_column(self.held, &self.column)
-
-    cdef int fold(self, const int32_t* slots, const int32_t* rows, Py_ssize_t n) except -1 nogil:
+    cdef int _grow(self, Py_ssize_t count) noexcept nogil:
+        cdef Py_ssize_t capacity
+        cdef uint8_t* cells
+        if count <= self.capacity or self.stride == 0:
+            self.capacity = max(self.capacity, count)
+            return 0
+        capacity = large_array_capacity(self.capacity, count, FIRST_SLOTS)
+        cells = <uint8_t*>large_array_grow(self.cells, self.capacity * self.stride, capacity * self.stride)
+        if cells == NULL:
+            return GROUP_NO_MEMORY
+        self.cells = cells
+        self.capacity = capacity
         return 0
 
-    cdef int step(self, Py_ssize_t slot, Py_ssize_t i) except -1 nogil:
+    cdef Py_ssize_t _open(self, arguments, Py_ssize_t n, const int32_t[::1] rows) except -1:
+        """Point the folds at the arguments' columns of `n` rows (more when `rows` selects); how many there are.
+
+        Those that are left out are not among them.
+        """
+        cdef Py_ssize_t opened = 0
+        cdef Py_ssize_t selected = n if rows is None else rows.shape[0]
+        cdef State state
+        if len(arguments) != len(self.states):
+            raise ValueError(f"{len(arguments)} arguments for {len(self.states)} states")
+        try:
+            for state, argument in zip(self.states, arguments):
+                if argument is None:
+                    continue
+                state.open(argument[0], argument[1], argument[2], n, selected, rows)
+                self.folds[opened] = state.fold
+                opened += 1
+        except BaseException:
+            self._close()
+            raise
+        return opened
+
+    cdef int _close(self) except -1:
+        cdef State state
+        for state in self.states:
+            state.held = None
+        return self._collect()
+
+    cdef int _collect(self) except -1:
+        cdef State state
+        for state in self.states:
+            if state.collects:
+                state.collect(self.cells, self.stride, self.capacity)
         return 0
 
-
-@cython.final
-cdef class Count(State):
-    """How many rows; takes no values."""
-
-    def __cinit__(self):
-        self.width = sizeof(int64_t)
-
-    cdef State fresh(self):
-        return Count()
-
-    cdef int open(self, object values) except -1:
+    cdef int _fold(self, const int32_t* slots, const int32_t* rows, Py_ssize_t first, Py_ssize_t n,
+                   Py_ssize_t opened) noexcept nogil:
+        cdef Py_ssize_t s
+        cdef Fold* fold
+        for s in range(opened):
+            fold = &self.folds[s]
+            if fold.rows(fold, self.cells, self.stride, slots, rows, first, n) < 0:
+                return GROUP_NO_MEMORY
         return 0
 
-    cdef int fold(self, const int32_t* slots, const int32_t* rows, Py_ssize_t n) except -1 nogil:
+    cdef int _group(self, GroupStore* store, const KeyRows* keys, const int32_t* rows, const int64_t* windows,
+                    Py_ssize_t n, int32_t* slots, Py_ssize_t opened) noexcept nogil:
+        cdef int32_t[BATCH] scratch
+        cdef int32_t* found
+        cdef const int32_t* row
+        cdef const int64_t* window
+        cdef Py_ssize_t at
+        cdef Py_ssize_t m
         cdef Py_ssize_t j
-        cdef int64_t* cells = <int64_t*>self.cells
-        for j in range(n):
-            cells[slots[j]] += 1
+        cdef int error
+        at = 0
+        while at < n:
+            m = min(<Py_ssize_t>BATCH, n - at)
+            found = &scratch[0]
+            if slots != NULL:
+                found = slots + at
+            window = NULL
+            if windows != NULL:
+                window = windows + at
+            row = _from(rows, at)
+            error = group_assign(store, keys, row, at, window, m, found)
+            if error < 0:
+                return error
+            if self._grow(store.count) < 0:
+                return GROUP_NO_MEMORY
+            if store.count >= GROUP_FAR_COUNT:
+                for j in range(m):
+                    prefetch_row(self.cells + found[j] * self.stride, self.stride)
+            error = self._fold(found, row, at, m, opened)
+            if error < 0:
+                return error
+            at += BATCH
         return 0
 
-    cdef int step(self, Py_ssize_t slot, Py_ssize_t i) except -1 nogil:
-        (<int64_t*>self.cells)[slot] += 1
+
+cdef class State:
+    """What is kept of one argument: how many values counted, and of `parts` (names of PARTS) each one.
+
+    `type` is the argument's. It reads the rows of the `Cells` that it was given to.
+    """
+
+    cdef readonly object type
+    cdef readonly frozenset parts
+    cdef Fold fold
+    # What the fold's pointers belong to while it is open.
+    cdef object held
+    cdef bint collects
+    cdef bint placed
+
+    def __cinit__(self, type=None, parts=()):
+        self.type = type
+        self.parts = frozenset(parts)
+        if not self.parts <= self.known_parts():
+            raise ValueError(f"{self.__class__.__name__} keeps no {', '.join(sorted(self.parts - self.known_parts()))}")
+
+    def known_parts(self):
+        """The parts that this kind of state can keep."""
+        return frozenset(PARTS)
+
+    cdef Py_ssize_t place(self, Py_ssize_t at) except -1:
+        """Take the cells from byte `at` of a row on; where the next may begin."""
+        cdef Py_ssize_t sum = 0
+        cdef Py_ssize_t extreme = 0
+        if self.placed:
+            raise ValueError("a state belongs to one Cells")
+        self.placed = True
+        self.widths(&sum, &extreme)
+        self.fold.count = <int32_t>at
+        at += 8
+        self.fold.sum = self.fold.least = self.fold.greatest = -1
+        if "sum" in self.parts:
+            self.fold.sum = <int32_t>at
+            at += sum
+        if "least" in self.parts:
+            self.fold.least = <int32_t>at
+            at += extreme
+        if "greatest" in self.parts:
+            self.fold.greatest = <int32_t>at
+            at += extreme
+        return at
+
+    cdef int widths(self, Py_ssize_t* sum, Py_ssize_t* extreme) except -1:
+        """The bytes of a sum and of an extreme, multiples of 8."""
         return 0
 
-    def count(self, const int32_t[::1] slots not None):
-        """(BIGINT counts, None)."""
+    cdef State fresh(self, bint share):
+        """A state of the same kind and parts; `share` lets it read cells copied from this one's."""
+        return self.__class__(self.type, self.parts)
+
+    cdef int open(self, object values, object filter, object taken, Py_ssize_t n, Py_ssize_t selected,
+                  const int32_t[::1] rows) except -1:
+        cdef Column column
+        cdef Column truth
+        cdef uint8_t[::1] flags
+        self.fold.values = NULL
+        self.fold.offsets = NULL
+        self.fold.validity = self.fold.truth = self.fold.truth_validity = self.fold.mask = NULL
+        widened = None
+        if values is not None:
+            widened = self.open_values(values, &column)
+            self._check_rows(column.n, n, rows)
+            self.fold.values = column.values
+            self.fold.offsets = column.offsets
+            self.fold.validity = column.validity
+            self.fold.bit = column.offset
+        if filter is not None:
+            _open_filter(filter, &truth)
+            self._check_rows(truth.n, n, rows)
+            self.fold.truth = truth.values
+            self.fold.truth_validity = truth.validity
+            self.fold.truth_bit = truth.offset
+        mask = None
+        if taken is not None:
+            mask = np.zeros(max(1, selected), dtype=np.uint8)
+            mask[taken] = 1
+            flags = mask
+            self.fold.mask = &flags[0]
+        self.held = (widened, filter, mask)
+        return 0
+
+    cdef int _check_rows(self, Py_ssize_t length, Py_ssize_t n, const int32_t[::1] rows) except -1:
+        if rows is not None:
+            check_rows(rows, length)
+        elif length != n:
+            raise ValueError("slots and rows differ in number")
+        return 0
+
+    cdef object open_values(self, object values, Column* column):
+        """Fill `column`; the array that owns what it points to."""
+        widened = widen(values)
+        open_column(widened, column)
+        return widened
+
+    cdef int64_t more_bytes(self) except -1:
+        """Bytes held beside the cells."""
+        return 0
+
+    cdef int collect(self, uint8_t* cells, Py_ssize_t stride, Py_ssize_t slots) except -1:
+        return 0
+
+    def count(self, Cells cells not None, const int32_t[::1] slots not None):
+        """(BIGINT number of values that counted, None)."""
         cdef Py_ssize_t j
         cdef int64_t[::1] out
-        cdef int64_t* cells = <int64_t*>self.cells
+        check_rows(slots, cells.capacity)
         values = np.empty(slots.shape[0], dtype=np.int64)
         out = values
         with nogil:
             for j in range(slots.shape[0]):
-                out[j] = cells[slots[j]]
+                out[j] = self.counted(cells, slots[j])
         return pa.array(values), None
+
+    cdef inline uint8_t* cell(self, Cells cells, Py_ssize_t slot, int32_t at) noexcept nogil:
+        return cells.cells + slot * cells.stride + at
+
+    cdef inline int64_t counted(self, Cells cells, Py_ssize_t slot) noexcept nogil:
+        return (<int64_t*>(cells.cells + slot * cells.stride + self.fold.count))[0]
+
+    cdef int32_t kept(self, Cells cells, str part, const int32_t[::1] slots) except -1:
+        """Where the part is in a row; ValueError when it is not kept, IndexError for slots without a row."""
+        if part not in self.parts:
+            raise ValueError(f"this state keeps no {part}")
+        check_rows(slots, cells.capacity)
+        return (self.fold.sum if part == "sum" else
+                self.fold.least if part == "least" else self.fold.greatest)
+
+    def least(self, Cells cells not None, const int32_t[::1] slots not None):
+        """(least values, of the argument's type, None); NULL where there was none."""
+        return self.extremes(cells, slots, self.kept(cells, "least", slots))
+
+    def greatest(self, Cells cells not None, const int32_t[::1] slots not None):
+        """(greatest values, of the argument's type, None); NULL where there was none."""
+        return self.extremes(cells, slots, self.kept(cells, "greatest", slots))
+
+    cdef object extremes(self, Cells cells, const int32_t[::1] slots, int32_t at):
+        """Those of fixed width, 8 bytes but for DECIMAL."""
+        cdef Py_ssize_t n = slots.shape[0]
+        cdef Py_ssize_t j
+        cdef Py_ssize_t words = 2 if pa.types.is_decimal128(self.type) else 1
+        cdef int64_t[::1] out
+        cdef uint8_t[::1] valid
+        values = np.empty(words * n, dtype=np.int64)
+        validity = np.empty(n, dtype=np.uint8)
+        out = values
+        valid = validity
+        with nogil:
+            for j in range(n):
+                memcpy(&out[words * j], self.cell(cells, slots[j], at), 8 * words)
+                valid[j] = self.counted(cells, slots[j]) > 0
+        return fixed_array(self.type, values, validity), None
 
 
 @cython.final
-cdef class SumInt64(State):
-    """Exact sums of integers in 128 bits."""
+cdef class CountState(State):
+    """How many rows, or values of any type."""
 
-    def __cinit__(self):
-        self.width = sizeof(SumInt64Cell)
+    def __cinit__(self, type=None, parts=()):
+        self.fold.rows = fold_rows_count
+        self.fold.merge = fold_merge_count
 
-    cdef State fresh(self):
-        return SumInt64()
+    def known_parts(self):
+        """None: it only counts."""
+        return frozenset()
 
-    cdef int fold(self, const int32_t* slots, const int32_t* rows, Py_ssize_t n) except -1 nogil:
-        cdef Py_ssize_t j
-        cdef const int64_t* values = <const int64_t*>self.column.values
-        cdef SumInt64Cell* cells = <SumInt64Cell*>self.cells
-        cdef SumInt64Cell* cell
-        for j in range(n):
-            cell = &cells[slots[j]]
-            int128_add(&cell.sum, values[j if rows == NULL else rows[j]])
-            cell.count += 1
+    cdef object open_values(self, object values, Column* column):
+        open_validity(values, column)
+        return values
+
+
+@cython.final
+cdef class Int64State(State):
+    """Integers, and what is one inside: BOOLEAN, DATE, TIMESTAMP. Sums are exact, in 128 bits."""
+
+    def __cinit__(self, type=None, parts=()):
+        self.fold.rows = fold_rows_int64
+        self.fold.merge = fold_merge_int64
+
+    cdef int widths(self, Py_ssize_t* sum, Py_ssize_t* extreme) except -1:
+        sum[0] = 16
+        extreme[0] = 8
         return 0
 
-    cdef int step(self, Py_ssize_t slot, Py_ssize_t i) except -1 nogil:
-        cdef SumInt64Cell* cell = <SumInt64Cell*>self.cells + slot
-        int128_add(&cell.sum, (<const int64_t*>self.column.values)[i])
-        cell.count += 1
-        return 0
-
-    def sum(self, const int32_t[::1] slots not None):
+    def sum(self, Cells cells not None, const int32_t[::1] slots not None):
         """(BIGINT sums, mask of those out of its range or None); NULL where nothing was added."""
         cdef Py_ssize_t n = slots.shape[0]
         cdef Py_ssize_t j
+        cdef int32_t at = self.kept(cells, "sum", slots)
         cdef int64_t[::1] out
         cdef uint8_t[::1] valid
         cdef uint8_t[::1] bad
-        cdef SumInt64Cell* cell
         values = np.empty(n, dtype=np.int64)
         validity = np.empty(n, dtype=np.uint8)
         failed = np.zeros(n, dtype=np.bool_)
@@ -341,134 +654,113 @@ cdef class SumInt64(State):
         bad = failed.view(np.uint8)
         with nogil:
             for j in range(n):
-                cell = <SumInt64Cell*>self.cells + slots[j]
-                bad[j] = not int128_to_i64(&cell.sum, &out[j])
-                valid[j] = cell.count > 0 and not bad[j]
+                bad[j] = not int128_to_i64(<const Int128*>self.cell(cells, slots[j], at), &out[j])
+                valid[j] = self.counted(cells, slots[j]) > 0 and not bad[j]
         return fixed_array(pa.int64(), values, validity), failed if failed.any() else None
 
-    def average(self, const int32_t[::1] slots not None):
+    def average(self, Cells cells not None, const int32_t[::1] slots not None):
         """(DOUBLE averages, None): the double nearest to the exact quotient; NULL where nothing was added."""
         cdef Py_ssize_t n = slots.shape[0]
         cdef Py_ssize_t j
+        cdef int32_t at = self.kept(cells, "sum", slots)
+        cdef int64_t count
         cdef double[::1] out
         cdef uint8_t[::1] valid
-        cdef SumInt64Cell* cell
         values = np.zeros(n, dtype=np.float64)
         validity = np.empty(n, dtype=np.uint8)
         out = values
         valid = validity
         with nogil:
             for j in range(n):
-                cell = <SumInt64Cell*>self.cells + slots[j]
-                valid[j] = cell.count > 0
+                count = self.counted(cells, slots[j])
+                valid[j] = count > 0
                 if valid[j]:
-                    out[j] = int128_average(&cell.sum, cell.count)
+                    out[j] = int128_average(<const Int128*>self.cell(cells, slots[j], at), count)
         return fixed_array(pa.float64(), values, validity), None
 
 
 @cython.final
-cdef class SumDouble(State):
-    """Compensated sums of doubles: what each addition loses is summed beside it (Knuth's two-sum).
+cdef class DoubleState(State):
+    """DOUBLE. NaN is the greatest value.
 
-    An infinity or NaN makes the sum what IEEE 754 addition makes it.
+    Sums are compensated: what each addition loses is summed beside it (Knuth's two-sum), and added when the
+    sum is read. With unit roundoff u, n values and S the sum of their magnitudes the error is below
+    u * |sum| + 2 n^2 u^2 S, also when parts of the values were summed apart and merged: S(1 + n u) bounds the
+    parts' magnitudes. An infinity or NaN makes the sum what IEEE 754 addition makes it.
     """
 
-    def __cinit__(self):
-        self.width = sizeof(SumDoubleCell)
+    def __cinit__(self, type=None, parts=()):
+        self.fold.rows = fold_rows_double
+        self.fold.merge = fold_merge_double
 
-    cdef State fresh(self):
-        return SumDouble()
-
-    cdef int fold(self, const int32_t* slots, const int32_t* rows, Py_ssize_t n) except -1 nogil:
-        cdef Py_ssize_t j
-        cdef const double* values = <const double*>self.column.values
-        cdef SumDoubleCell* cells = <SumDoubleCell*>self.cells
-        for j in range(n):
-            add_compensated(&cells[slots[j]], values[j if rows == NULL else rows[j]])
+    cdef int widths(self, Py_ssize_t* sum, Py_ssize_t* extreme) except -1:
+        sum[0] = 16
+        extreme[0] = 8
         return 0
 
-    cdef int step(self, Py_ssize_t slot, Py_ssize_t i) except -1 nogil:
-        add_compensated(<SumDoubleCell*>self.cells + slot, (<const double*>self.column.values)[i])
-        return 0
-
-    def sum(self, const int32_t[::1] slots not None):
+    def sum(self, Cells cells not None, const int32_t[::1] slots not None):
         """(DOUBLE sums, None); NULL where nothing was added."""
-        return self._result(slots, False)
+        return self._sums(cells, slots, False)
 
-    def average(self, const int32_t[::1] slots not None):
+    def average(self, Cells cells not None, const int32_t[::1] slots not None):
         """(DOUBLE averages, None); NULL where nothing was added."""
-        return self._result(slots, True)
+        return self._sums(cells, slots, True)
 
-    cdef object _result(self, const int32_t[::1] slots, bint divide):
+    cdef object _sums(self, Cells cells, const int32_t[::1] slots, bint divide):
         cdef Py_ssize_t n = slots.shape[0]
         cdef Py_ssize_t j
+        cdef int32_t at = self.kept(cells, "sum", slots)
+        cdef int64_t count
         cdef double[::1] out
         cdef uint8_t[::1] valid
-        cdef SumDoubleCell* cell
+        cdef const double* sum
         values = np.zeros(n, dtype=np.float64)
         validity = np.empty(n, dtype=np.uint8)
         out = values
         valid = validity
         with nogil:
             for j in range(n):
-                cell = <SumDoubleCell*>self.cells + slots[j]
-                valid[j] = cell.count > 0
+                count = self.counted(cells, slots[j])
+                valid[j] = count > 0
                 if valid[j]:
+                    sum = <const double*>self.cell(cells, slots[j], at)
                     # Beside an infinite sum the loss is inf - inf, NaN: it says nothing.
-                    out[j] = cell.sum if cell.sum - cell.sum != 0 else cell.sum + cell.lost
+                    out[j] = sum[0] if sum[0] - sum[0] != 0 else sum[0] + sum[1]
                     if divide:
-                        out[j] /= cell.count
+                        out[j] /= count
         return fixed_array(pa.float64(), values, validity), None
 
 
-cdef inline void add_compensated(SumDoubleCell* cell, double value) noexcept nogil:
-    cdef double sum = cell.sum + value
-    cdef double part = sum - cell.sum
-    cell.lost += (cell.sum - (sum - part)) + (value - part)
-    cell.sum = sum
-    cell.count += 1
-
-
 @cython.final
-cdef class SumDecimal(State):
-    """Exact sums of DECIMAL in 192 bits; `type` is that of the values."""
+cdef class DecimalState(State):
+    """DECIMAL; sums are exact, in 192 bits."""
 
-    cdef object type
+    def __cinit__(self, type=None, parts=()):
+        self.fold.rows = fold_rows_decimal
+        self.fold.merge = fold_merge_decimal
 
-    def __cinit__(self, type):
-        self.width = sizeof(SumDecimalCell)
-        self.type = type
-
-    cdef State fresh(self):
-        return SumDecimal(self.type)
-
-    cdef int fold(self, const int32_t* slots, const int32_t* rows, Py_ssize_t n) except -1 nogil:
-        cdef Py_ssize_t j
-        for j in range(n):
-            self.step(slots[j], j if rows == NULL else rows[j])
+    cdef int widths(self, Py_ssize_t* sum, Py_ssize_t* extreme) except -1:
+        sum[0] = 24
+        extreme[0] = 16
         return 0
 
-    cdef inline int step(self, Py_ssize_t slot, Py_ssize_t i) except -1 nogil:
-        cdef SumDecimalCell* cell = <SumDecimalCell*>self.cells + slot
-        int192_add(&cell.sum, self.column.values + 16 * i)
-        cell.count += 1
-        return 0
-
-    def sum(self, const int32_t[::1] slots not None):
+    def sum(self, Cells cells not None, const int32_t[::1] slots not None):
         """(DECIMAL(38, s) sums, mask of those with more digits or None); NULL where nothing was added."""
-        return self._result(slots, -1, self.type.scale)
+        return self._sums(cells, slots, -1, self.type.scale)
 
-    def average(self, const int32_t[::1] slots not None):
+    def average(self, Cells cells not None, const int32_t[::1] slots not None):
         """(DECIMAL(38, max(s, 6)) averages rounded half to even, mask of those with more digits or None)."""
-        return self._result(slots, max(0, 6 - self.type.scale), max(6, self.type.scale))
+        return self._sums(cells, slots, max(0, 6 - self.type.scale), max(6, self.type.scale))
 
-    cdef object _result(self, const int32_t[::1] slots, int digits, int scale):
+    cdef object _sums(self, Cells cells, const int32_t[::1] slots, int digits, int scale):
         cdef Py_ssize_t n = slots.shape[0]
         cdef Py_ssize_t j
+        cdef int32_t at = self.kept(cells, "sum", slots)
+        cdef int64_t count
         cdef int64_t[::1] out
         cdef uint8_t[::1] valid
         cdef uint8_t[::1] bad
-        cdef SumDecimalCell* cell
+        cdef const Int192* sum
         values = np.zeros(2 * n, dtype=np.int64)
         validity = np.zeros(n, dtype=np.uint8)
         failed = np.zeros(n, dtype=np.bool_)
@@ -477,295 +769,101 @@ cdef class SumDecimal(State):
         bad = failed.view(np.uint8)
         with nogil:
             for j in range(n):
-                cell = <SumDecimalCell*>self.cells + slots[j]
-                if cell.count == 0:
+                count = self.counted(cells, slots[j])
+                if count == 0:
                     continue
+                sum = <const Int192*>self.cell(cells, slots[j], at)
                 if digits < 0:
-                    valid[j] = int192_to_decimal(&cell.sum, &out[2 * j])
+                    valid[j] = int192_to_decimal(sum, &out[2 * j])
                 else:
-                    valid[j] = int192_average(&cell.sum, cell.count, digits, &out[2 * j])
+                    valid[j] = int192_average(sum, count, digits, &out[2 * j])
                 bad[j] = not valid[j]
         return fixed_array(pa.decimal128(38, scale), values, validity), failed if failed.any() else None
 
 
 @cython.final
-cdef class ExtremeInt64(State):
-    """The least or greatest of integers, or of what is one inside: BOOLEAN, DATE, TIMESTAMP."""
+cdef class _Texts:
+    """An arena of texts, shared by a state and its traces."""
 
-    cdef object type
-    cdef bint greatest
-
-    def __cinit__(self, type, bint greatest):
-        self.width = sizeof(Int64Cell)
-        self.type = type
-        self.greatest = greatest
-
-    cdef State fresh(self):
-        return ExtremeInt64(self.type, self.greatest)
-
-    cdef int fold(self, const int32_t* slots, const int32_t* rows, Py_ssize_t n) except -1 nogil:
-        cdef Py_ssize_t j
-        cdef const int64_t* values = <const int64_t*>self.column.values
-        cdef Int64Cell* cells = <Int64Cell*>self.cells
-        cdef int64_t value
-        cdef Int64Cell* cell
-        if self.greatest:
-            for j in range(n):
-                cell = &cells[slots[j]]
-                value = values[j if rows == NULL else rows[j]]
-                if value > cell.value or not cell.seen:
-                    cell.value = value
-                    cell.seen = 1
-        else:
-            for j in range(n):
-                cell = &cells[slots[j]]
-                value = values[j if rows == NULL else rows[j]]
-                if value < cell.value or not cell.seen:
-                    cell.value = value
-                    cell.seen = 1
-        return 0
-
-    cdef int step(self, Py_ssize_t slot, Py_ssize_t i) except -1 nogil:
-        cdef Int64Cell* cell = <Int64Cell*>self.cells + slot
-        cdef int64_t value = (<const int64_t*>self.column.values)[i]
-        if not cell.seen or (value > cell.value if self.greatest else value < cell.value):
-            cell.value = value
-            cell.seen = 1
-        return 0
-
-    def value(self, const int32_t[::1] slots not None):
-        """(values of the argument's type, None); NULL where there was none."""
-        cdef Py_ssize_t n = slots.shape[0]
-        cdef Py_ssize_t j
-        cdef int64_t[::1] out
-        cdef uint8_t[::1] valid
-        cdef Int64Cell* cell
-        values = np.empty(n, dtype=np.int64)
-        validity = np.empty(n, dtype=np.uint8)
-        out = values
-        valid = validity
-        with nogil:
-            for j in range(n):
-                cell = <Int64Cell*>self.cells + slots[j]
-                out[j] = cell.value
-                valid[j] = <uint8_t>cell.seen
-        return fixed_array(self.type, values, validity), None
-
-
-@cython.final
-cdef class ExtremeDouble(State):
-    """The least or greatest of doubles; NaN is the greatest."""
-
-    cdef bint greatest
-
-    def __cinit__(self, bint greatest):
-        self.width = sizeof(DoubleCell)
-        self.greatest = greatest
-
-    cdef State fresh(self):
-        return ExtremeDouble(self.greatest)
-
-    cdef int fold(self, const int32_t* slots, const int32_t* rows, Py_ssize_t n) except -1 nogil:
-        cdef Py_ssize_t j
-        cdef const double* values = <const double*>self.column.values
-        cdef DoubleCell* cells = <DoubleCell*>self.cells
-        cdef bint greatest = self.greatest
-        cdef DoubleCell* cell
-        cdef double value
-        for j in range(n):
-            cell = &cells[slots[j]]
-            value = values[j if rows == NULL else rows[j]]
-            if not cell.seen or (double_less(cell.value, value) if greatest else double_less(value, cell.value)):
-                cell.value = value
-                cell.seen = 1
-        return 0
-
-    cdef int step(self, Py_ssize_t slot, Py_ssize_t i) except -1 nogil:
-        cdef DoubleCell* cell = <DoubleCell*>self.cells + slot
-        cdef double value = (<const double*>self.column.values)[i]
-        if not cell.seen or (double_less(cell.value, value) if self.greatest else double_less(value, cell.value)):
-            cell.value = value
-            cell.seen = 1
-        return 0
-
-    def value(self, const int32_t[::1] slots not None):
-        """(DOUBLE values, None); NULL where there was none."""
-        cdef Py_ssize_t n = slots.shape[0]
-        cdef Py_ssize_t j
-        cdef double[::1] out
-        cdef uint8_t[::1] valid
-        cdef DoubleCell* cell
-        values = np.empty(n, dtype=np.float64)
-        validity = np.empty(n, dtype=np.uint8)
-        out = values
-        valid = validity
-        with nogil:
-            for j in range(n):
-                cell = <DoubleCell*>self.cells + slots[j]
-                out[j] = cell.value
-                valid[j] = <uint8_t>cell.seen
-        return fixed_array(pa.float64(), values, validity), None
-
-
-cdef inline bint double_less(double left, double right) noexcept nogil:
-    return left < right or (right != right and left == left)
-
-
-@cython.final
-cdef class ExtremeDecimal(State):
-    """The least or greatest of decimals of one `type`."""
-
-    cdef object type
-    cdef bint greatest
-
-    def __cinit__(self, type, bint greatest):
-        self.width = sizeof(DecimalCell)
-        self.type = type
-        self.greatest = greatest
-
-    cdef State fresh(self):
-        return ExtremeDecimal(self.type, self.greatest)
-
-    cdef int fold(self, const int32_t* slots, const int32_t* rows, Py_ssize_t n) except -1 nogil:
-        cdef Py_ssize_t j
-        for j in range(n):
-            self.step(slots[j], j if rows == NULL else rows[j])
-        return 0
-
-    cdef inline int step(self, Py_ssize_t slot, Py_ssize_t i) except -1 nogil:
-        cdef DecimalCell* cell = <DecimalCell*>self.cells + slot
-        cdef const uint8_t* value = self.column.values + 16 * i
-        if not cell.seen or (decimal_less(cell.value, value) if self.greatest else decimal_less(value, cell.value)):
-            memcpy(cell.value, value, 16)
-            cell.seen = 1
-        return 0
-
-    def value(self, const int32_t[::1] slots not None):
-        """(values of the argument's type, None); NULL where there was none."""
-        cdef Py_ssize_t n = slots.shape[0]
-        cdef Py_ssize_t j
-        cdef int64_t[::1] out
-        cdef uint8_t[::1] valid
-        cdef DecimalCell* cell
-        values = np.empty(2 * n, dtype=np.int64)
-        validity = np.empty(n, dtype=np.uint8)
-        out = values
-        valid = validity
-        with nogil:
-            for j in range(n):
-                cell = <DecimalCell*>self.cells + slots[j]
-                memcpy(&out[2 * j], cell.value, 16)
-                valid[j] = <uint8_t>cell.seen
-        return fixed_array(self.type, values, validity), None
-
-
-@cython.final
-cdef class _Arena:
-    """Texts one behind the other; only appended to, so that whoever holds it can still read old texts."""
-
-    cdef uint8_t* data
-    cdef int64_t used
-    cdef int64_t capacity
+    cdef TextArena arena
 
     def __dealloc__(self):
-        free(self.data)
-
-    cdef int64_t append(self, const uint8_t* text, int64_t length) except -1 nogil:
-        """Where the copy of `text` is."""
-        cdef int64_t capacity = max(self.capacity, <int64_t>256)
-        cdef int64_t at = self.used
-        cdef uint8_t* data
-        while capacity - self.used < length:
-            capacity *= 2
-        if capacity != self.capacity:
-            data = <uint8_t*>realloc(self.data, capacity)
-            if data == NULL:
-                with gil:
-                    raise MemoryError()
-            self.data = data
-            self.capacity = capacity
-        if length:
-            memcpy(self.data + at, text, length)
-        self.used += length
-        return at
+        free(self.arena.data)
 
 
 @cython.final
-cdef class ExtremeText(State):
-    """The least or greatest of texts, in the order of their bytes.
+cdef class TextState(State):
+    """VARCHAR, in the order of its bytes.
 
-    A cell points into an arena that a new extreme is appended to; `update` copies the arena without its dead
-    texts when they are the greater part.
+    Cells point into an arena that a new extreme is appended to; it is copied without its dead texts when it
+    has doubled since, and they are the greater part.
     """
 
-    cdef bint greatest
-    cdef _Arena arena
+    cdef _Texts texts
+    cdef int64_t collect_at
 
-    def __cinit__(self, bint greatest):
-        self.width = sizeof(TextCell)
-        self.greatest = greatest
-        self.arena = _Arena()
+    def __cinit__(self, type=None, parts=()):
+        self.fold.rows = fold_rows_text
+        self.fold.merge = fold_merge_text
+        self.collects = True
+        self.collect_at = LARGE_ARENA
+        self._use(_Texts())
 
-    cdef State fresh(self):
-        cdef ExtremeText other = ExtremeText(self.greatest)
-        other.arena = self.arena
+    def known_parts(self):
+        """Texts have no sum."""
+        return frozenset(("least", "greatest"))
+
+    cdef int _use(self, _Texts texts) except -1:
+        self.texts = texts
+        self.fold.arena = &texts.arena
+        return 0
+
+    cdef int widths(self, Py_ssize_t* sum, Py_ssize_t* extreme) except -1:
+        extreme[0] = sizeof(TextCell)
+        return 0
+
+    cdef State fresh(self, bint share):
+        cdef TextState other = TextState(self.type, self.parts)
+        if share:
+            other._use(self.texts)
         return other
 
-    @property
-    def nbytes(self):
-        """Bytes of memory held."""
-        return self.capacity * self.width + self.arena.capacity
+    cdef int64_t more_bytes(self) except -1:
+        return self.texts.arena.capacity
 
-    def update(self, const int32_t[::1] slots not None, const int32_t[::1] rows=None, values=None):
-        """Fold the selected rows of `values` (all when `rows` is None; no NULLs) into their slots. O(n)."""
-        State.update(self, slots, rows, values)
-        self._collect()
-
-    def compact(self, const int32_t[::1] keep not None):
-        """Slot keep[j] becomes slot j (ascending); all others are without a value. O(slots)."""
-        State.compact(self, keep)
-        self._collect()
-
-    cdef int _collect(self) except -1:
-        cdef TextCell* cells = <TextCell*>self.cells
-        cdef _Arena arena
+    cdef int collect(self, uint8_t* cells, Py_ssize_t stride, Py_ssize_t slots) except -1:
+        cdef int32_t[2] places = [self.fold.least, self.fold.greatest]
         cdef Py_ssize_t slot
         cdef int64_t alive = 0
-        if self.arena.used < 1 << 16:
+        cdef int64_t at
+        cdef int p
+        cdef TextCell* cell
+        cdef _Texts texts
+        if self.texts.arena.used < self.collect_at:
             return 0
-        for slot in range(self.capacity):
-            alive += cells[slot].length
-        if 2 * alive > self.arena.used:
-            return 0
-        arena = _Arena()
         with nogil:
-            for slot in range(self.capacity):
-                if cells[slot].length:
-                    cells[slot].at = arena.append(self.arena.data + cells[slot].at, cells[slot].length - 1)
-        self.arena = arena
+            for slot in range(slots):
+                for p in range(2):
+                    if places[p] >= 0:
+                        alive += (<TextCell*>(cells + slot * stride + places[p])).length
+        self.collect_at = max(<int64_t>LARGE_ARENA, 2 * self.texts.arena.used)
+        if 2 * alive > self.texts.arena.used:
+            return 0
+        texts = _Texts()
+        for slot in range(slots):
+            for p in range(2):
+                cell = <TextCell*>(cells + slot * stride + places[p])
+                if places[p] < 0 or cell.length == 0:
+                    continue
+                at = text_arena_keep(&texts.arena, self.texts.arena.data + cell.at, cell.length - 1)
+                if at < 0:
+                    raise MemoryError()
+                cell.at = at
+        self._use(texts)
+        self.collect_at = max(<int64_t>LARGE_ARENA, 2 * texts.arena.used)
         return 0
 
-    cdef int fold(self, const int32_t* slots, const int32_t* rows, Py_ssize_t n) except -1 nogil:
-        cdef Py_ssize_t j
-        for j in range(n):
-            self.step(slots[j], j if rows == NULL else rows[j])
-        return 0
-
-    cdef inline int step(self, Py_ssize_t slot, Py_ssize_t i) except -1 nogil:
-        cdef TextCell* cell = <TextCell*>self.cells + slot
-        cdef int64_t length = self.column.offsets[i + 1] - self.column.offsets[i]
-        cdef const uint8_t* text = self.column.values + self.column.offsets[i]
-        cdef int order
-        if cell.length:
-            order = compare_bytes(text, length, self.arena.data + cell.at, cell.length - 1)
-            if order == 0 or (order > 0) != self.greatest:
-                return 0
-        cell.at = self.arena.append(text, length)
-        cell.length = length + 1
-        return 0
-
-    def value(self, const int32_t[::1] slots not None):
-        """(VARCHAR values, None); NULL where there was none."""
+    cdef object extremes(self, Cells cells, const int32_t[::1] slots, int32_t at):
         cdef Py_ssize_t n = slots.shape[0]
         cdef Py_ssize_t j
         cdef int64_t total = 0
@@ -778,7 +876,7 @@ cdef class ExtremeText(State):
         ends = offsets
         valid = validity
         for j in range(n):
-            cell = <TextCell*>self.cells + slots[j]
+            cell = <TextCell*>self.cell(cells, slots[j], at)
             valid[j] = cell.length > 0
             total += max(<int64_t>0, cell.length - 1)
             if total > INT32_MAX:
@@ -788,14 +886,7 @@ cdef class ExtremeText(State):
         out = data
         with nogil:
             for j in range(n):
-                cell = <TextCell*>self.cells + slots[j]
+                cell = <TextCell*>self.cell(cells, slots[j], at)
                 if cell.length > 1:
-                    memcpy(&out[ends[j]], self.arena.data + cell.at, cell.length - 1)
+                    memcpy(&out[ends[j]], self.texts.arena.data + cell.at, cell.length - 1)
         return text_array(pa.string(), offsets, data, validity), None
-
-
-cdef inline int compare_bytes(const uint8_t* left, int64_t left_length, const uint8_t* right,
-                              int64_t right_length) noexcept nogil:
-    cdef int64_t common = min(left_length, right_length)
-    cdef int order = memcmp(left, right, common) if common else 0
-    return order if order else (left_length > right_length) - (left_length < right_length)

@@ -52,6 +52,27 @@ static inline void key_words(const uint8_t *at, int32_t length, uint64_t *first,
     }
 }
 
+/* The bytes that `key_words` made words of. */
+static inline void key_bytes(uint64_t first, uint64_t last, int32_t length, uint8_t *to)
+{
+    if (length >= 8) {
+        memcpy(to, &first, 8);
+        memcpy(to + length - 8, &last, 8);
+    } else if (length >= 4) {
+        memcpy(to, &first, 4);
+        memcpy(to + length - 4, &last, 4);
+    } else if (length > 0) {
+        to[0] = (uint8_t)first;
+        to[length >> 1] = (uint8_t)(first >> 8);
+        to[length - 1] = (uint8_t)last;
+    }
+}
+
+static inline uint64_t key_end(uint64_t state, uint64_t first, uint64_t last, int32_t length)
+{
+    return key_fold(key_fold(first ^ KEY_MIX_A, last ^ state), KEY_MIX_B ^ (uint64_t)(uint32_t)length);
+}
+
 /* `length` is -1 for a NULL that is a key of its own. */
 static inline uint64_t key_hash(const uint8_t *at, int32_t length)
 {
@@ -64,18 +85,13 @@ static inline uint64_t key_hash(const uint8_t *at, int32_t length)
         state += KEY_MIX_B;
     }
     key_words(at, length, &first, &last);
-    return key_fold(key_fold(first ^ KEY_MIX_A, last ^ state), KEY_MIX_B ^ (uint64_t)(uint32_t)length);
+    return key_end(state, first, last, length);
 }
 
-static inline int key_same(const uint8_t *left, const uint8_t *right, int32_t length)
+/* Of a key of at most 16 bytes, or NULL (-1), from what `key_words` gives. */
+static inline uint64_t key_hash_words(uint64_t first, uint64_t last, int32_t length)
 {
-    uint64_t a, b, c, d;
-
-    if (length > 16)
-        return memcmp(left, right, (size_t)length) == 0;
-    key_words(left, length, &a, &b);
-    key_words(right, length, &c, &d);
-    return a == c && b == d;
+    return key_end(KEY_MIX_C, first, last, length);
 }
 
 /* memcpy without a call for the short texts that most keys are made of. */

@@ -1,13 +1,20 @@
 """Rows of key columns as canonical bytes with a hash each."""
 
-from libc.stdint cimport int32_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 
-cdef extern from "key_hash.h" nogil:
-    uint64_t key_hash(const uint8_t* at, int32_t length)
-    uint64_t key_spread(uint64_t hash, long long window)
-    void key_copy(uint8_t* to, const uint8_t* source, int32_t length)
-    bint key_same(const uint8_t* left, const uint8_t* right, int32_t length)
+cdef extern from "group_store.h" nogil:
+    # Row i is at data + offsets[i] where there are offsets, else at data + i * stride. `validity` is only
+    # set for a single column: a row without its bit (at `bit + i`) is the NULL key, of length -1. `hash` is
+    # NULL until someone asks for the hashes.
+    ctypedef struct KeyRows:
+        const uint64_t* hash
+        const uint8_t* data
+        const int32_t* offsets
+        const uint8_t* validity
+        int64_t bit
+        int64_t stride
+    void key_rows_hash(const KeyRows* rows, int64_t n, uint64_t* out)
 
 
 cdef enum KeyKind:
@@ -17,38 +24,6 @@ cdef enum KeyKind:
     KEY_TEXT = 3
 
 
-cdef struct KeyRows:
-    # Row i is at data + offsets[i] where there are offsets, else at data + i * stride. `validity` is only
-    # set for a single column: a row without its bit (at `bit + i`) is the NULL key, of length -1.
-    const uint64_t* hash
-    const uint8_t* data
-    const int32_t* offsets
-    const uint8_t* validity
-    Py_ssize_t bit
-    Py_ssize_t stride
-
-
-cdef struct KeySpan:
-    const uint8_t* at
-    int32_t length
-
-
-cdef inline KeySpan key_at(const KeyRows* rows, Py_ssize_t i) noexcept nogil:
-    cdef KeySpan span
-    cdef Py_ssize_t bit
-    if rows.offsets != NULL:
-        span.at = rows.data + rows.offsets[i]
-        span.length = rows.offsets[i + 1] - rows.offsets[i]
-    else:
-        span.at = rows.data + i * rows.stride
-        span.length = <int32_t>rows.stride
-    if rows.validity != NULL:
-        bit = rows.bit + i
-        if not (rows.validity[bit >> 3] >> (bit & 7)) & 1:
-            span.length = -1
-    return span
-
-
 cdef class KeyLayout:
     """Where the columns of a key lie in its canonical bytes."""
     cdef readonly tuple types
@@ -56,6 +31,8 @@ cdef class KeyLayout:
     cdef readonly Py_ssize_t mask_bytes
     cdef readonly Py_ssize_t fixed_bytes
     cdef readonly bint has_text
+    # One column of 8 bytes: a key is a word.
+    cdef readonly bint is_word
     cdef list kinds
     cdef list starts
     cdef KeyKind kind(self, Py_ssize_t column)
@@ -64,6 +41,9 @@ cdef class KeyLayout:
 
 cdef class Keys:
     cdef readonly Py_ssize_t n
-    cdef readonly object hashes
+    cdef object computed
     cdef KeyRows rows
     cdef tuple owners
+
+
+cdef list partition_by_hash(const uint64_t* hash, Py_ssize_t n, Py_ssize_t lanes, Py_ssize_t key_groups)

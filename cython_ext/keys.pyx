@@ -25,6 +25,10 @@ from libc.string cimport memcpy, memset
 from cython_ext.arrow_column cimport Column, is_valid, open_column, widen
 
 
+cdef extern from "key_hash.h" nogil:
+    void key_copy(uint8_t* to, const uint8_t* source, int32_t length)
+
+
 cdef extern from "wide.h" nogil:
     void decimal_strip(const void* decimal, int scale, uint8_t* out)
 
@@ -52,6 +56,7 @@ cdef class KeyLayout:
             self.starts.append(at)
             at += _WIDTHS[<int>kind]
         self.fixed_bytes = at
+        self.is_word = self.columns == 1 and self.kinds[0] in (KEY_INT, KEY_DOUBLE)
 
     cdef KeyKind kind(self, Py_ssize_t column):
         return self.kinds[column]
@@ -75,54 +80,76 @@ cdef _kind_of(type):
 
 @cython.final
 cdef class Keys:
-    """Canonical bytes and hash of `n` rows. `hashes` (uint64, one per row) is what kernels read.
+    """Canonical bytes of `n` rows, and their hashes.
 
-    Holds the memory it points to, Arrow's included. Not changed after it is made: any thread may read it.
+    Holds the memory it points to, Arrow's included. Any thread may read it once `hashes` has been asked for,
+    which computes them, or never asks.
     """
+
+    @property
+    def hashes(self):
+        """The hash of each row (uint64); kernels read this array once it is made."""
+        cdef uint64_t[::1] out
+        if self.computed is None:
+            hashes = np.empty(self.n, dtype=np.uint64)
+            if self.n:
+                out = hashes
+                with nogil:
+                    key_rows_hash(&self.rows, self.n, &out[0])
+            self._adopt(hashes)
+        return self.computed
+
+    def _adopt(self, hashes):
+        self.computed = hashes
+        self.rows.hash = <const uint64_t*><uintptr_t>hashes.ctypes.data
 
     def partition(self, Py_ssize_t lanes, Py_ssize_t key_groups):
         """For each lane its rows (int32, ascending), or None when it has none.
 
         A row's key group is hash % key_groups, its lane key_group * lanes // key_groups. O(n).
         """
-        cdef Py_ssize_t n = self.n
-        cdef Py_ssize_t i
-        cdef Py_ssize_t lane
-        cdef const uint64_t* hash = self.rows.hash
-        cdef uint64_t groups
-        cdef uint64_t mask
-        cdef int32_t[::1] lane_of_group
-        cdef int32_t[::1] lane_of_row
-        cdef int32_t[::1] order
-        cdef int64_t[::1] ends
-        if lanes < 1 or key_groups < lanes:
-            raise ValueError(f"{lanes} lanes cannot share {key_groups} key groups")
-        if n == 0:
-            return [None] * lanes
-        rows = np.empty(n, dtype=np.int32)
-        if lanes == 1:
-            rows[:] = np.arange(n, dtype=np.int32)
-            return [rows]
-        groups = <uint64_t>key_groups
-        mask = groups - 1 if groups & (groups - 1) == 0 else 0
-        lane_of_group = (np.arange(key_groups, dtype=np.int64) * lanes // key_groups).astype(np.int32)
-        lane_of_row = np.empty(n, dtype=np.int32)
-        order = rows
-        counts = np.zeros(lanes + 1, dtype=np.int64)
-        ends = counts
-        with nogil:
-            for i in range(n):
-                lane = lane_of_group[hash[i] & mask if mask else hash[i] % groups]
-                lane_of_row[i] = <int32_t>lane
-                ends[lane + 1] += 1
-            for lane in range(lanes):
-                ends[lane + 1] += ends[lane]
-            for i in range(n):
-                lane = lane_of_row[i]
-                order[ends[lane]] = <int32_t>i
-                ends[lane] += 1
-        starts = [0, *counts[: lanes - 1].tolist()]
-        return [rows[a:b] if a < b else None for a, b in zip(starts, counts[:lanes].tolist())]
+        hashes = self.hashes
+        return partition_by_hash(self.rows.hash, self.n, lanes, key_groups)
+
+
+cdef list partition_by_hash(const uint64_t* hash, Py_ssize_t n, Py_ssize_t lanes, Py_ssize_t key_groups):
+    """See `Keys.partition`."""
+    cdef Py_ssize_t i
+    cdef Py_ssize_t lane
+    cdef uint64_t groups
+    cdef uint64_t mask
+    cdef int32_t[::1] lane_of_group
+    cdef int32_t[::1] lane_of_row
+    cdef int32_t[::1] order
+    cdef int64_t[::1] ends
+    if lanes < 1 or key_groups < lanes:
+        raise ValueError(f"{lanes} lanes cannot share {key_groups} key groups")
+    if n == 0:
+        return [None] * lanes
+    rows = np.empty(n, dtype=np.int32)
+    if lanes == 1:
+        rows[:] = np.arange(n, dtype=np.int32)
+        return [rows]
+    groups = <uint64_t>key_groups
+    mask = groups - 1 if groups & (groups - 1) == 0 else 0
+    lane_of_group = (np.arange(key_groups, dtype=np.int64) * lanes // key_groups).astype(np.int32)
+    lane_of_row = np.empty(n, dtype=np.int32)
+    order = rows
+    counts = np.zeros(lanes + 1, dtype=np.int64)
+    ends = counts
+    with nogil:
+        for i in range(n):
+            lane = lane_of_group[hash[i] & mask if mask else hash[i] % groups]
+            lane_of_row[i] = <int32_t>lane
+            ends[lane + 1] += 1
+        for lane in range(lanes):
+            ends[lane + 1] += ends[lane]
+        for i in range(n):
+            lane = lane_of_row[i]
+            order[ends[lane]] = <int32_t>i
+            ends[lane] += 1
+    starts = [0, *counts[: lanes - 1].tolist()]
+    return [rows[a:b] if a < b else None for a, b in zip(starts, counts[:lanes].tolist())]
 
 
 @cython.final
@@ -153,16 +180,11 @@ cdef class KeyEncoder:
         keys.n = n
         keys.owners = ()
         if n == 0 or self.layout.columns == 0:
-            keys.hashes = np.zeros(n, dtype=np.uint64)
+            keys._adopt(np.zeros(n, dtype=np.uint64))
+        elif self.layout.columns == 1:
+            self._encode_one(keys, widen(columns[0]))
         else:
-            keys.hashes = np.empty(n, dtype=np.uint64)
-            if self.layout.columns == 1:
-                self._encode_one(keys, widen(columns[0]))
-            else:
-                self._encode_many(keys, [widen(column) for column in columns])
-        keys.rows.hash = <const uint64_t*><uintptr_t>keys.hashes.ctypes.data
-        if self.layout.columns and n:
-            _hash_rows(keys)
+            self._encode_many(keys, [widen(column) for column in columns])
         return keys
 
     cdef int _encode_one(self, Keys keys, object array) except -1:
@@ -267,19 +289,6 @@ cdef class KeyEncoder:
                 end += ends[i + 1] + fixed
                 ends[i + 1] = end
         return bounds
-
-
-cdef int _hash_rows(Keys keys) except -1:
-    cdef KeyRows* rows = &keys.rows
-    cdef uint64_t[::1] hashes = keys.hashes
-    cdef uint64_t* out = &hashes[0]
-    cdef Py_ssize_t i
-    cdef KeySpan span
-    with nogil:
-        for i in range(keys.n):
-            span = key_at(rows, i)
-            out[i] = key_hash(span.at, span.length)
-    return 0
 
 
 cdef void _put_fixed(const Column* column, KeyKind kind, int scale, uint8_t* out, const int32_t* at,

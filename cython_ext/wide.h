@@ -42,6 +42,13 @@ static inline void int128_add(Int128 *sum, int64_t value)
     sum->lo = lo;
 }
 
+static inline void int128_merge(Int128 *sum, const Int128 *other)
+{
+    uint64_t lo = sum->lo + other->lo;
+    sum->hi += other->hi + (lo < sum->lo);
+    sum->lo = lo;
+}
+
 /* 1 and *out when the sum fits 64 bits, else 0. */
 static inline int int128_to_i64(const Int128 *sum, int64_t *out)
 {
@@ -93,6 +100,16 @@ static inline void int192_add(Int192 *sum, const void *decimal)
     wide_uint after = before + (wide_uint)value;
 
     sum->hi += (int64_t)(value >> 127) + (after < before);
+    sum->lo = (uint64_t)after;
+    sum->mid = (uint64_t)(after >> 64);
+}
+
+static inline void int192_merge(Int192 *sum, const Int192 *other)
+{
+    wide_uint before = ((wide_uint)sum->mid << 64) | sum->lo;
+    wide_uint after = before + (((wide_uint)other->mid << 64) | other->lo);
+
+    sum->hi += other->hi + (after < before);
     sum->lo = (uint64_t)after;
     sum->mid = (uint64_t)(after >> 64);
 }

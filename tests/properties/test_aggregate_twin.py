@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from velostream.operators.aggregate import Aggregate, Keyer
-from velostream.operators.batch import DELETE, INSERT, OPERATIONS, UPDATE
+from velostream.operators.batch import DELETE, INSERT, OPERATIONS, UPDATE, concat
 from velostream.plan.nodes import AggregateNode, AggregateSpec, WindowSpec
 from velostream.sql.functions.aggregates import resolve_aggregate
 
@@ -152,6 +152,10 @@ def output_rows(batch):
     return list(zip(*[map(canonical, column.to_pylist()) for column in batch.columns], strict=True))
 
 
+def finish(aggregate):
+    return concat(list(aggregate.finish()))
+
+
 def blocks_of(rows, sizes):
     """Batches of the rows, cut at `sizes`, each a slice of a greater batch so that offsets are not 0."""
     at = 0
@@ -195,7 +199,7 @@ def test_final_rows_of_all_lanes_equal_a_group_by_in_python(node, data, lanes):
             assert part is None or aggregate.process(part) is None
     got = Counter()
     for aggregate in aggregates:
-        batch = aggregate.finish()
+        batch = finish(aggregate)
         if batch is not None:
             assert batch.ops is None
             got.update(output_rows(batch.data))
@@ -218,11 +222,11 @@ def test_closing_windows_as_time_goes_on_gives_the_rows_of_one_that_closes_all_a
                 continue
             whole.process(part)
             aggregate.process(part)
-            sent = aggregate.advance(us(part.batch.column("ts")[-1].as_py()))
+            sent = concat(list(aggregate.advance(us(part.batch.column("ts")[-1].as_py()))))
             got += [] if sent is None else output_rows(sent.data)
-    last = aggregate.finish()
+    last = finish(aggregate)
     got += [] if last is None else output_rows(last.data)
-    together = whole.finish()
+    together = finish(whole)
     assert got == ([] if together is None else output_rows(together.data))
     assert aggregate.late_rows == 0
 
@@ -272,7 +276,7 @@ def test_applying_changes_by_block_gives_the_final_rows(node, data):
                 assert row[:width] not in seen
                 seen.add(row[:width])
                 table[row[:width]] = row
-    last = aggregate.finish()
+    last = finish(aggregate)
     if last is not None:
         table.update((row[:width], row) for row in output_rows(last.data))
     for group, members in grouped(node, rows).items():
@@ -281,3 +285,51 @@ def test_applying_changes_by_block_gives_the_final_rows(node, data):
             assert table.pop(row[:width]) == row
     # What is left are groups that failed in the end, with the row of an earlier block.
     assert len(table) <= aggregate.failed_groups
+
+
+@settings(max_examples=100, deadline=None)
+@given(node=nodes(), data=inputs(), lanes=st.sampled_from([2, 5]), record=st.booleans())
+def test_groups_folded_by_their_senders_give_what_rows_sent_to_their_owner_do(node, data, lanes, record):
+    rows, sizes = data
+    node = replace(node, emit="changes")
+    keyer, direct = Keyer(node), Aggregate(node)
+    owners = [Aggregate(node) for _ in range(lanes)]
+    for number, batch in enumerate(blocks_of(rows, sizes)):
+        times = batch.column("ts").cast(pa.int64()).to_numpy() if record else None
+        expected = [direct.process(part) for part in keyer.split(batch, 1, 16, times) if part is not None]
+        got = []
+        for owner, part in zip(owners, keyer.split(batch, lanes, 16, times, sender=number), strict=True):
+            sent = None if part is None else owner.process(part)
+            got += changes_of(sent)
+        assert Counter(got) == Counter(row for sent in expected for row in changes_of(sent))
+    assert sum(owner.open_groups for owner in owners) == direct.open_groups
+    assert sum(owner.failed_groups for owner in owners) == direct.failed_groups
+
+
+def changes_of(sent):
+    """(operation, event time, values) of each row that was sent."""
+    if sent is None:
+        return []
+    ops = [INSERT] * sent.rows if sent.ops is None else sent.ops.tolist()
+    times = [None] * sent.rows if sent.times is None else sent.times.tolist()
+    return list(zip(ops, times, output_rows(sent.data), strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(-1e12, 1e12)), max_size=60), st.integers(1, 60))
+def test_double_sums_of_parts_stay_within_the_bound_of_the_sum_of_magnitudes(rows, size):
+    spec = AggregateSpec("s", "SUM", "ratio", pa.float64())
+    fields = pa.schema([INPUT.field("name"), INPUT.field("ratio")])
+    node = AggregateNode(
+        ("name",), (spec,), None, fields, pa.schema([("name", pa.string()), ("s", pa.float64())])
+    )
+    keyer, owners = Keyer(node), [Aggregate(node) for _ in range(3)]
+    for number, at in enumerate(range(0, len(rows), size)):
+        names, ratios = zip(*rows[at : at + size], strict=True)
+        batch = pa.RecordBatch.from_arrays([pa.array(names), pa.array(ratios)], schema=fields)
+        for owner, part in zip(owners, keyer.split(batch, 3, 16, sender=number), strict=True):
+            assert part is None or owner.process(part) is None
+    sums = dict(row for owner in owners for batch in owner.finish() for row in output_rows(batch.data))
+    for name in {name for name, _ in rows}:
+        values = [value for key, value in rows if key == name]
+        assert abs(sums[name] - math.fsum(values)) <= 1e-12 * math.fsum(map(abs, values))

@@ -1,4 +1,4 @@
-"""The aggregates of one operator: which rows each one takes, and the state it folds them into."""
+"""The aggregates of one operator: which rows each one takes, and the states it folds them into."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from velostream.kernels import GroupTable, KeyEncoder, State, select_rows
+from velostream.kernels import Cells, GroupTable, KeyEncoder, Keys, select_rows
 from velostream.operators.batch import Failures
 from velostream.plan.nodes import AggregateSpec
-from velostream.sql.functions.aggregates import aggregate_kernel
+from velostream.sql.functions.aggregates import aggregate_kernel, aggregate_state
 
 Int32s = npt.NDArray[np.int32]
+Int64s = npt.NDArray[np.int64]
+Argument = tuple[pa.Array | None, pa.Array | None, Int32s | None]
 
 
 class Distinct:
@@ -38,43 +40,49 @@ class Distinct:
         return int(self._seen.nbytes)
 
 
-@dataclass(slots=True)
-class Accumulator:
-    """A state and the rows it takes: columns of the input by index."""
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The rows that a state takes, by columns of the input: `filter` is TRUE, `argument` not NULL.
 
-    state: State
+    Of distinct values only the first of a group counts.
+    """
+
     argument: int | None
     filter: int | None
-    distinct: Distinct | None
+    distinct: bool
 
-    def positions(self, batch: pa.RecordBatch, slots: Int32s, rows: Int32s | None) -> Int32s | None:
-        """Positions in the selection of the rows that count, None when all do."""
-        values = None if self.argument is None else batch.column(self.argument)
-        truth = None if self.filter is None else batch.column(self.filter)
-        positions = select_rows(batch.num_rows, rows, values, truth)
-        if self.distinct is None or values is None:
-            return positions
-        taken, within = _narrow(slots, rows, positions)
-        first = self.distinct.first(values if within is None else values.take(pa.array(within)), taken)
-        return first if positions is None else positions[first]
+    def columns(self, batch: pa.RecordBatch) -> Argument:
+        return (
+            None if self.argument is None else batch.column(self.argument),
+            None if self.filter is None else batch.column(self.filter),
+            None,
+        )
 
-    def values(self, batch: pa.RecordBatch) -> pa.Array | None:
-        return None if self.argument is None else batch.column(self.argument)
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The states of some aggregates: what each one takes, and for each aggregate its state and method."""
+
+    specs: tuple[AggregateSpec, ...]
+    taken: tuple[Taken, ...]
+    types: tuple[pa.DataType | None, ...]
+    parts: tuple[frozenset[str], ...]
+    reads: tuple[tuple[int, str], ...]
 
 
 class Results:
-    """States to read results from: those of slots, or of rows after a trace."""
+    """Cells to read results from: those of slots, or of rows after a trace."""
 
-    def __init__(self, specs: Sequence[AggregateSpec], reads: Sequence[tuple[State, str]]) -> None:
-        self._specs = specs
-        self._reads = reads
+    def __init__(self, layout: _Layout, cells: Cells) -> None:
+        self._layout = layout
+        self._cells = cells
 
-    def results(self, cells: Int32s) -> tuple[list[pa.Array], Failures]:
-        """The aggregates' columns for these cells, and where one is out of its type's range."""
+    def results(self, slots: Int32s) -> tuple[list[pa.Array], Failures]:
+        """The aggregates' columns for these slots, and where one is out of its type's range."""
         columns = []
-        failures = Failures(len(cells))
-        for spec, (state, read) in zip(self._specs, self._reads, strict=True):
-            values, failed = getattr(state, read)(cells)
+        failures = Failures(len(slots))
+        for spec, (state, read) in zip(self._layout.specs, self._layout.reads, strict=True):
+            values, failed = getattr(self._cells.states[state], read)(self._cells, slots)
             if failed is not None:
                 failures.add(
                     failed, "overflow", f"{spec.function} '{spec.name}' is out of range of {spec.type}"
@@ -84,71 +92,134 @@ class Results:
 
 
 class Accumulators(Results):
-    """The states of all aggregates; those that take the same rows to the same state share it."""
+    """The states of all aggregates; those that take the same rows of one argument share a state.
 
-    def __init__(self, specs: Sequence[AggregateSpec], schema: pa.Schema) -> None:
-        self._accumulators: list[Accumulator] = []
-        self._numbers: list[int] = []
-        self._methods: list[str] = []
+    `count_rows` keeps the number of rows too, for `rows`.
+    """
+
+    def __init__(self, specs: Sequence[AggregateSpec], schema: pa.Schema, count_rows: bool = False) -> None:
+        layout = _layout(specs, schema, count_rows)
+        states = map(aggregate_state, layout.types, layout.parts)
+        self._set(layout, Cells(states))
+
+    def _set(self, layout: _Layout, cells: Cells) -> None:
+        super().__init__(layout, cells)
+        self._distinct = [
+            Distinct(type) if taken.distinct else None
+            for taken, type in zip(layout.taken, layout.types, strict=True)
+        ]
+        self._has_distinct = any(seen is not None for seen in self._distinct)
         self._slots = 0
-        known: dict[tuple[object, ...], int] = {}
-        for spec in specs:
-            argument = None if spec.argument is None else schema.get_field_index(spec.argument)
-            chosen = None if spec.filter is None else schema.get_field_index(spec.filter)
-            type = None if argument is None else schema.field(argument).type
-            kernel = aggregate_kernel(spec.function, type)
-            # The least and greatest of values and of distinct values are the same.
-            distinct = spec.distinct and kernel.read != "value"
-            share = (kernel.kind, argument, chosen, distinct)
-            if share not in known:
-                known[share] = len(self._accumulators)
-                seen = Distinct(type) if distinct else None
-                self._accumulators.append(Accumulator(kernel.state(), argument, chosen, seen))
-            self._numbers.append(known[share])
-            self._methods.append(kernel.read)
-        super().__init__(specs, self._reads_of([each.state for each in self._accumulators]))
 
-    def _reads_of(self, states: Sequence[State]) -> list[tuple[State, str]]:
-        return [(states[number], read) for number, read in zip(self._numbers, self._methods, strict=True)]
+    def fresh(self) -> Accumulators:
+        """The same aggregates without groups."""
+        other = Accumulators.__new__(Accumulators)
+        other._set(self._layout, self._cells.fresh())
+        return other
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether `merge` gives what folding the rows would have: distinct values seen apart do not add up."""
+        return not self._has_distinct
 
     def reserve(self, slots: int) -> None:
         """Make room for slots below `slots`."""
         self._slots = slots
-        for each in self._accumulators:
-            each.state.reserve(slots)
+        self._cells.reserve(slots)
 
-    def update(self, batch: pa.RecordBatch, slots: Int32s, rows: Int32s | None) -> None:
-        """Fold the selected rows of a batch into their slots."""
-        for each in self._accumulators:
-            taken, within = _narrow(slots, rows, each.positions(batch, slots, rows))
-            each.state.update(taken, within, each.values(batch))
+    def group(
+        self,
+        table: GroupTable,
+        keys: Keys,
+        batch: pa.RecordBatch,
+        rows: Int32s | None,
+        windows: Int64s | None,
+        give_slots: bool = False,
+    ) -> Int32s | None:
+        """Find the groups of the selected rows, new ones where needed, and fold the rows into them.
+
+        Gives their slots when asked.
+        """
+        arguments: list[Argument | None] = [
+            None if taken.distinct else taken.columns(batch) for taken in self._layout.taken
+        ]
+        slots = self._cells.group(table, keys, arguments, rows, windows, give_slots or self._has_distinct)
+        self._slots = table.count
+        if self._has_distinct:
+            assert slots is not None
+            self._cells.update(slots, self._distinct_arguments(batch, slots, rows, []), rows)
+        return slots
 
     def trace(self, batch: pa.RecordBatch, slots: Int32s, rows: Int32s | None) -> Results:
-        """As `update`; gives the results after each row: cell j is that of `slots[j]` after row j."""
-        after = [
-            each.state.trace(slots, rows, each.values(batch), each.positions(batch, slots, rows))
-            for each in self._accumulators
-        ]
-        return Results(self._specs, self._reads_of(after))
+        """Fold the selected rows one by one: gives results whose slot j is that of `slots[j]` after row j."""
+        others = [taken.columns(batch) for taken in self._layout.taken]
+        arguments = self._distinct_arguments(batch, slots, rows, others)
+        return Results(self._layout, self._cells.trace(slots, arguments, rows))
+
+    def _distinct_arguments(
+        self, batch: pa.RecordBatch, slots: Int32s, rows: Int32s | None, others: Sequence[Argument]
+    ) -> list[Argument | None]:
+        """For states of distinct values the rows that count; for the rest what is in `others`, else None."""
+        arguments: list[Argument | None] = list(others) or [None] * len(self._distinct)
+        for number, (seen, taken) in enumerate(zip(self._distinct, self._layout.taken, strict=True)):
+            if seen is None:
+                continue
+            values, chosen, _ = taken.columns(batch)
+            positions = select_rows(batch.num_rows, rows, values, chosen)
+            within = rows
+            if positions is not None:
+                slots_taken = slots[positions]
+                within = positions if rows is None else rows[positions]
+            else:
+                slots_taken = slots
+            assert values is not None
+            first = seen.first(values if within is None else values.take(pa.array(within)), slots_taken)
+            arguments[number] = (values, None, first if positions is None else positions[first])
+        return arguments
+
+    def merge(self, slots: Int32s, other: Accumulators, others: Int32s) -> None:
+        """Fold the groups `others` of the same aggregates elsewhere into `slots` here."""
+        self._cells.merge(slots, other._cells, others)
+
+    def rows(self, slots: Int32s) -> int:
+        """How many rows were folded into these slots; for those made with `count_rows`."""
+        number = self._layout.taken.index(_ALL_ROWS)
+        counts, _ = self._cells.states[number].count(self._cells, slots)
+        return int(counts.to_numpy().sum())
 
     def compact(self, keep: Int32s) -> None:
         """Slot keep[j] becomes slot j; all others are dropped."""
-        for each in self._accumulators:
-            each.state.compact(keep)
-            if each.distinct is not None:
-                each.distinct.compact(keep, self._slots)
+        self._cells.compact(keep)
+        for seen in self._distinct:
+            if seen is not None:
+                seen.compact(keep, self._slots)
         self._slots = len(keep)
 
     @property
     def nbytes(self) -> int:
-        return sum(
-            each.state.nbytes + (0 if each.distinct is None else each.distinct.nbytes)
-            for each in self._accumulators
+        return int(self._cells.nbytes) + sum(seen.nbytes for seen in self._distinct if seen is not None)
+
+
+_ALL_ROWS = Taken(None, None, False)
+
+
+def _layout(specs: Sequence[AggregateSpec], schema: pa.Schema, count_rows: bool) -> _Layout:
+    parts: dict[Taken, set[str]] = {}
+    reads = []
+    for spec in specs:
+        kernel = aggregate_kernel(spec.function)
+        # The least and greatest of values and of distinct values are the same.
+        taken = Taken(
+            None if spec.argument is None else schema.get_field_index(spec.argument),
+            None if spec.filter is None else schema.get_field_index(spec.filter),
+            spec.distinct and kernel.part not in ("least", "greatest"),
         )
-
-
-def _narrow(slots: Int32s, rows: Int32s | None, positions: Int32s | None) -> tuple[Int32s, Int32s | None]:
-    """Slots and rows at these positions of a selection; None is every position, every row."""
-    if positions is None:
-        return slots, rows
-    return slots[positions], positions if rows is None else rows[positions]
+        kept = parts.setdefault(taken, set())
+        if kernel.part is not None:
+            kept.add(kernel.part)
+        reads.append((list(parts).index(taken), kernel.read))
+    if count_rows:
+        parts.setdefault(_ALL_ROWS, set())
+    types = [None if taken.argument is None else schema.field(taken.argument).type for taken in parts]
+    kept_parts = tuple(frozenset(kept) for kept in parts.values())
+    return _Layout(tuple(specs), tuple(parts), tuple(types), kept_parts, tuple(reads))

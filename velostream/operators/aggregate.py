@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from velostream.kernels import ExtremeInt64, GroupTable, KeyEncoder, Keys, change_ops, select_rows
+from velostream.kernels import Cells, GroupTable, Int64State, KeyEncoder, Keys, State, change_ops, select_rows
 from velostream.operators.accumulate import Accumulators, Results
 from velostream.operators.batch import INSERT, Batch, Failures
 from velostream.operators.expressions import Predicate
@@ -23,6 +24,11 @@ Mask = npt.NDArray[np.bool_]
 _MIN, _MAX = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 _NOT_SENT = 255
 _REMEMBERED_FAILURES = 100
+# Rows of one batch of results: a lane does not hold all of them at once.
+_RESULT_ROWS = 65_536
+# A sender whose last slice had more groups than this part of its rows sends as many slices as rows.
+_WIDE_PART = 0.25
+_WIDE_SLICES = 15
 
 
 @dataclass(slots=True)
@@ -39,27 +45,130 @@ class KeyedPart:
     times: Int64s | None
 
 
+class _Latest:
+    """The greatest event time by slot."""
+
+    def __init__(self) -> None:
+        self._state: State = Int64State(BIGINT, ("greatest",))
+        self._cells = Cells([self._state])
+
+    def update(self, slots: Int32s, times: Int64s, rows: Int32s | None) -> None:
+        self._cells.update(slots, [(pa.array(times), None, None)], rows)
+
+    def trace(self, slots: Int32s, times: Int64s, rows: Int32s | None) -> _Latest:
+        after = _Latest.__new__(_Latest)
+        after._cells = self._cells.trace(slots, [(pa.array(times), None, None)], rows)
+        after._state = after._cells.states[0]
+        return after
+
+    def merge(self, slots: Int32s, other: _Latest, others: Int32s) -> None:
+        self._cells.merge(slots, other._cells, others)
+
+    def times(self, slots: Int32s) -> Int64s:
+        times: Int64s = self._state.greatest(self._cells, slots)[0].to_numpy(zero_copy_only=False)
+        return times
+
+    def reserve(self, slots: int) -> None:
+        self._cells.reserve(slots)
+
+    def compact(self, keep: Int32s) -> None:
+        self._cells.compact(keep)
+
+    @property
+    def nbytes(self) -> int:
+        return int(self._cells.nbytes)
+
+
+@dataclass(slots=True)
+class PartialPart:
+    """Groups for one lane: `slots` of a table into which the sender has folded a batch. Not changed any more.
+
+    `latest` is there when a `KeyedPart` of the rows would have times.
+    """
+
+    table: GroupTable
+    accumulators: Accumulators
+    latest: _Latest | None
+    slots: Int32s
+
+
+Part = KeyedPart | PartialPart
+
+
 class Keyer:
-    """Finds the key of each row, and the lane that owns it. Holds no state: serves all lanes at once."""
+    """Finds the key of each row, and the lane that owns it. Serves all lanes at once.
+
+    Between lanes it sends groups where it can: rows of one key then cost the owner what one group does, and
+    the rest is done where the rows are.
+    """
 
     def __init__(self, node: AggregateNode) -> None:
+        self._node = node
         self._columns = [node.input.get_field_index(name) for name in node.keys]
-        self._encoder = KeyEncoder([node.input.field(index).type for index in self._columns])
+        self._types = [node.input.field(index).type for index in self._columns]
+        self._encoder = KeyEncoder(self._types)
+        windowed = node.window is not None
+        # Rows of windows that have gone when a group arrives are counted: their number goes with it.
+        self._empty = Accumulators(node.aggregates, node.input, count_rows=windowed)
+        self._folds = self._empty.mergeable and not (node.emit == "changes" and node.granularity == "record")
+        # By sender, how many slices to send as rows; each one is written by its own thread alone.
+        self._wide: dict[int, int] = {}
+        if node.window is not None:
+            self._window = window_kinds[node.window.kind]()
+            self._time = node.input.get_field_index(node.window.time)
 
     def split(
-        self, batch: pa.RecordBatch, lanes: int, key_groups: int, times: Int64s | None = None
-    ) -> list[KeyedPart | None]:
-        """For each lane its part of the batch, None when it has no row there."""
+        self,
+        batch: pa.RecordBatch,
+        lanes: int,
+        key_groups: int,
+        times: Int64s | None = None,
+        sender: int = 0,
+    ) -> Sequence[Part | None]:
+        """For each lane its part of the batch, None when it has no row there; `sender` is the calling one."""
         n = batch.num_rows
         if n == 0:
             return [None] * lanes
         keys = self._encoder.encode([batch.column(index) for index in self._columns], n)
         if lanes == 1:
             return [KeyedPart(batch, keys, None, times)]
+        wide = self._wide.get(sender, 0)
+        if self._folds and not wide:
+            folded = self._fold(batch, keys, times)
+            if folded is not None:
+                table, accumulators, latest = folded
+                if table.count > n * _WIDE_PART:
+                    self._wide[sender] = _WIDE_SLICES
+                return [
+                    None if slots is None else PartialPart(table, accumulators, latest, slots)
+                    for slots in table.partition(lanes, key_groups)
+                ]
+        if wide:
+            self._wide[sender] = wide - 1
         return [
             None if rows is None else KeyedPart(batch, keys, None if len(rows) == n else rows, times)
             for rows in keys.partition(lanes, key_groups)
         ]
+
+    def _fold(
+        self, batch: pa.RecordBatch, keys: Keys, times: Int64s | None
+    ) -> tuple[GroupTable, Accumulators, _Latest | None] | None:
+        """The groups of a batch; None when rows lack a window time: only their owner counts them."""
+        windows = None
+        if self._node.window is not None:
+            column = batch.column(self._time)
+            if column.null_count:
+                return None
+            windows = self._window.starts(column, self._node.window.size_us)
+            times = None
+        table, accumulators = GroupTable(self._types), self._empty.fresh()
+        slots = accumulators.group(table, keys, batch, None, windows, give_slots=times is not None)
+        latest = None
+        if times is not None and slots is not None:
+            latest = _Latest()
+            latest.reserve(table.count)
+            latest.update(slots, times, None)
+        return table, accumulators, latest
 
     @staticmethod
     def global_lane(lanes: int, key_groups: int) -> int:
@@ -82,16 +191,18 @@ class Aggregate:
         self._owns_global = owns_global
         self._table = GroupTable([node.input.field(name).type for name in node.keys])
         self._accumulators = Accumulators(node.aggregates, node.input)
-        self._latest: ExtremeInt64 | None = None
+        self._latest: _Latest | None = None
         self._having = None if node.having is None else Predicate(node.having, node.schema)
         self._changes = node.emit == "changes"
         updates = self._changes or node.late == "update"
+        self._updates = updates
         self._size = 0 if node.window is None else node.window.size_us
         self._close_after = self._size + (0 if updates else node.allowed_lateness_us)
         self._drop_after = self._size + node.allowed_lateness_us
         self._watermark = _MIN
         self._first_window = _MAX
-        # By slot: whether the reader of the output has a row of the group; whether it ever failed.
+        # By slot: whether the reader of the output has a row of the group; whether it ever failed. Both are
+        # only kept where a group can be sent more than once.
         self._sent = np.zeros(0, dtype=np.uint8)
         self._failed = np.zeros(0, dtype=np.bool_)
         self._failures: list[tuple[str, dict[str, object]]] = []
@@ -105,32 +216,69 @@ class Aggregate:
 
     # --- in -----------------------------------------------------------------------------------
 
-    def process(self, part: KeyedPart) -> Batch | None:
+    def process(self, part: Part) -> Batch | None:
         """Add rows; gives those to send now (see `AggregateNode.emit`), None when there are none.
 
         Rows of windows that were dropped already count in `late_rows`, rows whose window time is NULL in
         `failed_rows`; both are left out.
         """
-        rows, windows = part.rows, None
-        if self._node.window is not None:
-            rows, windows = self._open_rows(part.batch.column(self._time), rows)
-        slots = self._table.assign(part.keys, rows, windows)
-        if not len(slots):
+        if isinstance(part, PartialPart):
+            slots = self._merge(part)
+        elif self._changes and self._node.granularity == "record":
+            return self._process_by_record(part)
+        else:
+            slots = self._fold(part)
+        if slots is None or not len(slots):
             return None
-        self._seen_rows = True
-        self._reserve()
-        if self._changes and self._node.granularity == "record":
-            return self._process_by_record(part, slots, rows)
-        self._accumulators.update(part.batch, slots, rows)
-        if part.times is not None and self._node.window is None:
-            self._times().update(slots, rows, pa.array(part.times))
         if self._changes:
             return self._send(self._table.touched(slots))
-        closed = self._bound(self._close_after)
-        if windows is not None and self._first_window <= closed:
-            touched = self._table.touched(slots)
-            return self._send(touched[self._table.windows[touched] <= closed])
-        return None
+        touched = self._table.touched(slots)
+        return self._send(touched[self._table.windows_of(touched) <= self._bound(self._close_after)])
+
+    def _sends_now(self) -> bool:
+        """Whether some of the groups that rows go to have to be sent at once."""
+        closed = self._first_window <= self._bound(self._close_after)
+        return self._changes or (self._node.window is not None and closed)
+
+    def _fold(self, part: KeyedPart) -> Int32s | None:
+        """The slots of the rows, when they have to be sent at once."""
+        rows, windows = self._selected(part)
+        if not (part.batch.num_rows if rows is None else len(rows)):
+            return None
+        timed = part.times is not None and self._node.window is None
+        slots = self._accumulators.group(
+            self._table, part.keys, part.batch, rows, windows, give_slots=timed or self._sends_now()
+        )
+        self._reserve()
+        if timed:
+            assert slots is not None and part.times is not None
+            self._latest_of().update(slots, part.times, rows)
+        return slots if self._sends_now() else None
+
+    def _merge(self, part: PartialPart) -> Int32s | None:
+        """Add groups; their slots here, when they have to be sent at once."""
+        others = part.slots
+        if self._node.window is not None:
+            windows = part.table.windows_of(others)
+            kept = self._open_windows(windows)
+            if kept is not None:
+                dropped = np.ones(len(others), dtype=np.bool_)
+                dropped[kept] = False
+                self.late_rows += part.accumulators.rows(others[dropped])
+                others = others[kept]
+        if not len(others):
+            return None
+        slots = self._table.adopt(part.table, others)
+        self._reserve()
+        self._accumulators.merge(slots, part.accumulators, others)
+        if part.latest is not None:
+            self._latest_of().merge(slots, part.latest, others)
+        return slots if self._sends_now() else None
+
+    def _selected(self, part: KeyedPart) -> tuple[Int32s | None, Int64s | None]:
+        if self._node.window is None:
+            return part.rows, None
+        return self._open_rows(part.batch.column(self._time), part.rows)
 
     def _open_rows(self, times: pa.Array, rows: Int32s | None) -> tuple[Int32s | None, Int64s]:
         """Those of the selected rows whose window can still take them, and the start of each one's window."""
@@ -142,72 +290,89 @@ class Aggregate:
         windows = self._window.starts(times, self._size, rows)
         if not len(windows):
             return rows, windows
-        first = int(windows.min())
-        dropped = self._bound(self._drop_after)
-        if first <= dropped:
-            kept = np.flatnonzero(windows > dropped).astype(np.int32)
+        kept = self._open_windows(windows)
+        if kept is not None:
             self.late_rows += len(windows) - len(kept)
             windows = windows[kept]
             rows = kept if rows is None else rows[kept]
-            first = int(windows.min()) if len(windows) else _MAX
-        self._first_window = min(self._first_window, first)
         return rows, windows
 
-    def _process_by_record(self, part: KeyedPart, slots: Int32s, rows: Int32s | None) -> Batch | None:
+    def _open_windows(self, windows: Int64s) -> Int32s | None:
+        """Positions of the windows that have not been dropped, None when that is all of them."""
+        first = int(windows.min())
+        dropped = self._bound(self._drop_after)
+        kept = None
+        if first <= dropped:
+            kept = np.flatnonzero(windows > dropped).astype(np.int32)
+            first = int(windows[kept].min()) if len(kept) else _MAX
+        self._first_window = min(self._first_window, first)
+        return kept
+
+    def _process_by_record(self, part: KeyedPart) -> Batch | None:
+        rows, windows = self._selected(part)
+        slots = self._table.assign(part.keys, rows, windows)
+        if not len(slots):
+            return None
+        self._reserve()
         after = self._accumulators.trace(part.batch, slots, rows)
         latest = None
         if part.times is not None and self._node.window is None:
-            latest = self._times().trace(slots, rows, pa.array(part.times))
+            latest = self._latest_of().trace(slots, part.times, rows)
         return self._send(slots, after, latest)
 
-    def _times(self) -> ExtremeInt64:
-        """The greatest event time by slot."""
+    def _latest_of(self) -> _Latest:
         if self._latest is None:
-            self._latest = ExtremeInt64(BIGINT, True)
+            self._latest = _Latest()
         self._latest.reserve(self._table.count)
         return self._latest
 
     def _reserve(self) -> None:
+        self._seen_rows = True
         count = self._table.count
         self._accumulators.reserve(count)
-        if count > len(self._sent):
+        if self._updates and count > len(self._sent):
             room = max(64, 2 * count) - len(self._sent)
             self._sent = np.concatenate([self._sent, np.zeros(room, dtype=np.uint8)])
             self._failed = np.concatenate([self._failed, np.zeros(room, dtype=np.bool_)])
 
     # --- time ---------------------------------------------------------------------------------
 
-    def advance(self, watermark_us: int) -> Batch | None:
-        """Close windows up to the watermark; gives their groups, by window, then by their first row."""
+    def advance(self, watermark_us: int) -> Iterator[Batch]:
+        """Close windows up to the watermark; gives their groups, by window, then by their first row.
+
+        Nothing happens before the first batch is asked for, and all of them have to be taken.
+        """
         if self._node.window is None or watermark_us <= self._watermark:
-            return None
+            return
         closed = self._bound(self._close_after)
         self._watermark = watermark_us
         closing, dropped = self._bound(self._close_after), self._bound(self._drop_after)
         if self._first_window > closing:
-            return None
+            return
         windows = self._table.windows
-        batch = None
         if not self._changes:
             slots = np.flatnonzero((windows <= closing) & (windows > closed)).astype(np.int32)
-            batch = self._send(slots[np.argsort(windows[slots], kind="stable")])
+            yield from self._send_all(slots[np.argsort(windows[slots], kind="stable")])
         if self._first_window <= dropped:
             self._keep(np.flatnonzero(windows > dropped).astype(np.int32))
-        return batch
 
-    def finish(self) -> Batch | None:
-        """The input has ended: gives all groups that were not sent, and drops everything."""
-        batch = None
+    def finish(self) -> Iterator[Batch]:
+        """The input has ended: gives all groups that were not sent, and drops everything; as `advance`."""
         if self._owns_global and self._node.global_group and not self._seen_rows:
             self._table.assign(KeyEncoder([]).encode([], 1))
             self._reserve()
-            batch = self._send(np.zeros(1, dtype=np.int32))
+            yield from self._send_all(np.zeros(1, dtype=np.int32))
         elif self._node.window is not None:
-            batch = self.advance(_MAX)
+            yield from self.advance(_MAX)
         elif not self._changes:
-            batch = self._send(np.arange(self._table.count, dtype=np.int32))
+            yield from self._send_all(np.arange(self._table.count, dtype=np.int32))
         self._keep(np.zeros(0, dtype=np.int32))
-        return batch
+
+    def _send_all(self, slots: Int32s) -> Iterator[Batch]:
+        for start in range(0, len(slots), _RESULT_ROWS):
+            batch = self._send(slots[start : start + _RESULT_ROWS])
+            if batch is not None:
+                yield batch
 
     def _bound(self, after: int) -> int:
         """The greatest start of windows that the watermark has left behind by `after`."""
@@ -220,15 +385,16 @@ class Aggregate:
         self._accumulators.compact(slots)
         if self._latest is not None:
             self._latest.compact(slots)
-        self._sent = self._sent[slots]
-        self._failed = self._failed[slots]
+        if self._updates:
+            self._sent = self._sent[slots]
+            self._failed = self._failed[slots]
         self._table.compact(slots)
         self._first_window = int(self._table.windows.min()) if len(slots) else _MAX
 
     # --- out ----------------------------------------------------------------------------------
 
     def _send(
-        self, slots: Int32s, after: Results | None = None, latest: ExtremeInt64 | None = None
+        self, slots: Int32s, after: Results | None = None, latest: _Latest | None = None
     ) -> Batch | None:
         """Rows of these slots as they are, or as traced states tell (one per entry of `slots`)."""
         n = len(slots)
@@ -238,7 +404,7 @@ class Aggregate:
         columns = self._table.keys(slots)
         times: Int64s | None = None
         if self._node.window is not None:
-            starts = self._table.windows[slots]
+            starts = self._table.windows_of(slots)
             ends = np.where(starts > _MAX - self._size, _MAX, starts + self._size)
             columns += [pa.array(starts).cast(TIMESTAMP), pa.array(ends).cast(TIMESTAMP)]
             times = ends - 1
@@ -254,8 +420,8 @@ class Aggregate:
             self._note(data, slots, failures, failed)
         if self._latest is not None:
             latest = self._latest if latest is None else latest
-            times = latest.value(cells)[0].to_numpy(zero_copy_only=False)
-        ops = change_ops(slots, failed, passes, self._sent)
+            times = latest.times(cells)
+        ops = change_ops(slots, failed, passes, self._sent if self._updates else None)
         keep = ops != _NOT_SENT
         if not keep.all():
             if not keep.any():
@@ -266,9 +432,10 @@ class Aggregate:
 
     def _note(self, data: pa.RecordBatch, slots: Int32s, failures: Failures, failed: Mask) -> None:
         for row in np.flatnonzero(failed):
-            if self._failed[slots[row]]:
-                continue
-            self._failed[slots[row]] = True
+            if self._updates:
+                if self._failed[slots[row]]:
+                    continue
+                self._failed[slots[row]] = True
             self.failed_groups += 1
             if len(self._failures) < _REMEMBERED_FAILURES:
                 names = data.schema.names[: data.num_columns - len(self._node.aggregates)]

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from velostream.kernels import judge_late
-from velostream.operators.aggregate import KeyedPart
-from velostream.operators.batch import Batch, concat
+from velostream.operators.aggregate import Part
+from velostream.operators.batch import Batch
 from velostream.plan.nodes import WatermarkSpec
 from velostream.runtime.lane import Lane
 from velostream.runtime.outlets import Outlet
@@ -76,7 +76,7 @@ class Keyed:
 
     target: KeyedTarget
     batch: Batch
-    parts: Sequence[KeyedPart | None]
+    parts: Sequence[Part | None]
     judged: Judged | None
 
 
@@ -178,11 +178,11 @@ class Dataflow:
                 Keyed(target, result, self._split(target, result, lane), judged) for target in outputs.keyed
             ]
 
-    def _split(self, target: KeyedTarget, batch: Batch, lane: Lane) -> Sequence[KeyedPart | None]:
+    def _split(self, target: KeyedTarget, batch: Batch, lane: Lane) -> Sequence[Part | None]:
         if not batch.rows:
             return ()
         begun = time.perf_counter()
-        parts = target.keyer.split(batch.data, len(self.lanes), self.key_groups, batch.times)
+        parts = target.keyer.split(batch.data, len(self.lanes), self.key_groups, batch.times, lane.number)
         lane.spend("exchange", begun)
         return parts
 
@@ -247,7 +247,7 @@ class Dataflow:
         self,
         target: KeyedTarget,
         sender: int,
-        parts: Sequence[KeyedPart | None],
+        parts: Sequence[Part | None],
         watermark: int,
         ticket: Ticket,
     ) -> None:
@@ -261,31 +261,34 @@ class Dataflow:
     # --- in the lane of the key -----------------------------------------------------------------
 
     def _receive(
-        self, stage: int, sender: int, part: KeyedPart | None, watermark: int, ticket: Ticket, lane: Lane
+        self, stage: int, sender: int, part: Part | None, watermark: int, ticket: Ticket, lane: Lane
     ) -> None:
         begun = time.perf_counter()
         keyed = self.stages.keyed[lane.number][stage]
         aggregate = keyed.aggregate
         counters = lane.count(keyed.stage.query)
-        out: list[Batch | None] = []
         if part is not None:
             late, failed = aggregate.late_rows, aggregate.failed_rows
-            out.append(aggregate.process(part))
+            changed = aggregate.process(part)
             # Only rows of another query get here late or without a time: lateness is judged at sources.
             counters.late += aggregate.late_rows - late
             counters.failed += aggregate.failed_rows - failed
             counters.used -= aggregate.late_rows - late + aggregate.failed_rows - failed
+            lane.spend("aggregate", begun)
+            if changed is not None:
+                self._publish(keyed, changed, ticket, lane)
         risen = keyed.watermarks.advance(sender, watermark)
-        if risen and keyed.watermarks.current == END:
-            out.append(aggregate.finish())
-        elif risen:
-            out.append(aggregate.advance(keyed.watermarks.current))
-        lane.spend("aggregate", begun)
+        if risen:
+            current = keyed.watermarks.current
+            closed = aggregate.finish() if current == END else aggregate.advance(current)
+            begun = time.perf_counter()
+            for batch in closed:
+                lane.spend("aggregate", begun)
+                self._publish(keyed, batch, ticket, lane)
+                begun = time.perf_counter()
+            lane.spend("aggregate", begun)
         for reason, key in aggregate.take_failed():
             self._log_group(keyed, reason, key)
-        batch = concat([made for made in out if made is not None])
-        if batch is not None:
-            self._publish(keyed, batch, ticket, lane)
         if risen:
             for target in keyed.outputs.targets():
                 self._send(target, lane.number, (), keyed.watermarks.current, ticket)

@@ -2,7 +2,14 @@ import pyarrow as pa
 import pytest
 
 from velostream.errors import BindError
-from velostream.sql.functions.aggregates import aggregate_kernel, aggregates, is_aggregate, resolve_aggregate
+from velostream.kernels import Cells
+from velostream.sql.functions.aggregates import (
+    aggregate_kernel,
+    aggregate_state,
+    aggregates,
+    is_aggregate,
+    resolve_aggregate,
+)
 from velostream.sql.windows import Tumble, window_kinds
 
 DECIMAL = pa.decimal128(10, 2)
@@ -41,9 +48,9 @@ def test_every_resolved_aggregate_has_a_state_whose_result_has_its_type(type):
             found = resolve_aggregate(entry.name, type, False)
         except BindError:
             continue
-        kernel = aggregate_kernel(entry.name, found.argument_type)
-        state = kernel.state()
-        values, failed = getattr(state, kernel.read)(pa.array([], pa.int32()).to_numpy())
+        kernel = aggregate_kernel(entry.name)
+        state = aggregate_state(found.argument_type, () if kernel.part is None else (kernel.part,))
+        values, failed = getattr(state, kernel.read)(Cells([state]), pa.array([], pa.int32()).to_numpy())
         assert values.type == found.result_type and failed is None
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pyarrow as pa
 
@@ -26,13 +27,13 @@ class ResolvedAggregate:
 
 @dataclass(frozen=True, slots=True)
 class AggregateKernel:
-    """Makes the state of an aggregate; `read` is the state's method that gives the result.
+    """What an aggregate wants kept of its argument, and the state's method that reads the result.
 
-    Two aggregates of one argument with the same `kind` can read one state.
+    `part` is one of `kernels.PARTS`, None when the number of values is enough. Aggregates of one argument
+    share a state that keeps the parts of all.
     """
 
-    kind: str
-    state: Callable[[], kernels.State]
+    part: str | None
     read: str
 
 
@@ -43,9 +44,7 @@ class AggregateFunction(ABC):
     def resolve(self, argument: pa.DataType | None) -> tuple[pa.DataType | None, pa.DataType]:
         """The argument's type as it is computed, and the result's; raises BindError."""
 
-    @abstractmethod
-    def kernel(self, argument: pa.DataType | None) -> AggregateKernel:
-        """The state for an argument of a type that `resolve` gave."""
+    kernel: ClassVar[AggregateKernel]
 
 
 aggregates: Registry[type[AggregateFunction]] = Registry("aggregate", __name__)
@@ -58,8 +57,7 @@ class Count(AggregateFunction):
     def resolve(self, argument: pa.DataType | None) -> tuple[pa.DataType | None, pa.DataType]:
         return (None if argument is None else _any("COUNT", argument)), BIGINT
 
-    def kernel(self, argument: pa.DataType | None) -> AggregateKernel:
-        return AggregateKernel("count", kernels.Count, "count")
+    kernel = AggregateKernel(None, "count")
 
 
 @aggregates.register(
@@ -76,8 +74,7 @@ class Sum(AggregateFunction):
             return number, pa.decimal128(38, number.scale)
         return number, number
 
-    def kernel(self, argument: pa.DataType | None) -> AggregateKernel:
-        return _sum_kernel(argument, "sum")
+    kernel = AggregateKernel("sum", "sum")
 
 
 @aggregates.register(
@@ -94,8 +91,7 @@ class Avg(AggregateFunction):
             return number, pa.decimal128(38, max(number.scale, 6))
         return number, DOUBLE
 
-    def kernel(self, argument: pa.DataType | None) -> AggregateKernel:
-        return _sum_kernel(argument, "average")
+    kernel = AggregateKernel("sum", "average")
 
 
 @aggregates.register("MIN", example="MIN(price)", signature="MIN(any) -> the same type")
@@ -106,8 +102,7 @@ class Min(AggregateFunction):
         type = _any("MIN", argument)
         return type, type
 
-    def kernel(self, argument: pa.DataType | None) -> AggregateKernel:
-        return _extreme_kernel(argument, False)
+    kernel = AggregateKernel("least", "least")
 
 
 @aggregates.register("MAX", example="MAX(price)", signature="MAX(any) -> the same type")
@@ -118,8 +113,7 @@ class Max(AggregateFunction):
         type = _any("MAX", argument)
         return type, type
 
-    def kernel(self, argument: pa.DataType | None) -> AggregateKernel:
-        return _extreme_kernel(argument, True)
+    kernel = AggregateKernel("greatest", "greatest")
 
 
 def is_aggregate(name: str) -> bool:
@@ -143,9 +137,23 @@ def resolve_aggregate(name: str, argument: pa.DataType | None, distinct: bool) -
     return ResolvedAggregate(name, argument_type, result_type)
 
 
-def aggregate_kernel(name: str, argument: pa.DataType | None) -> AggregateKernel:
-    """The state behind a resolved aggregate; `argument` is its `argument_type`."""
-    return aggregates[name]().kernel(argument)
+def aggregate_kernel(name: str) -> AggregateKernel:
+    """What a resolved aggregate wants kept."""
+    return aggregates[name].kernel
+
+
+def aggregate_state(argument: pa.DataType | None, parts: Iterable[str]) -> kernels.State:
+    """The state that keeps these parts of an argument; of any argument, or none, when there are no parts."""
+    parts = frozenset(parts)
+    if not parts:
+        return kernels.CountState()
+    if pa.types.is_string(argument):
+        return kernels.TextState(argument, parts)
+    if pa.types.is_float64(argument):
+        return kernels.DoubleState(argument, parts)
+    if pa.types.is_decimal128(argument):
+        return kernels.DecimalState(argument, parts)
+    return kernels.Int64State(argument, parts)
 
 
 def _any(name: str, argument: pa.DataType | None) -> pa.DataType:
@@ -169,20 +177,3 @@ def _number(name: str, argument: pa.DataType | None) -> pa.DataType:
     else:
         hint = "it takes integers, DOUBLE and DECIMAL; MIN and MAX take any type"
     raise BindError(f"{name} of '{type_name(argument)}' is not defined", hint=hint)
-
-
-def _sum_kernel(argument: pa.DataType | None, read: str) -> AggregateKernel:
-    if pa.types.is_decimal128(argument):
-        return AggregateKernel("sum", lambda: kernels.SumDecimal(argument), read)
-    return AggregateKernel("sum", kernels.SumDouble if argument == DOUBLE else kernels.SumInt64, read)
-
-
-def _extreme_kernel(argument: pa.DataType | None, greatest: bool) -> AggregateKernel:
-    kind = "max" if greatest else "min"
-    if pa.types.is_string(argument):
-        return AggregateKernel(kind, lambda: kernels.ExtremeText(greatest), "value")
-    if pa.types.is_float64(argument):
-        return AggregateKernel(kind, lambda: kernels.ExtremeDouble(greatest), "value")
-    if pa.types.is_decimal128(argument):
-        return AggregateKernel(kind, lambda: kernels.ExtremeDecimal(argument, greatest), "value")
-    return AggregateKernel(kind, lambda: kernels.ExtremeInt64(argument, greatest), "value")
