@@ -119,7 +119,7 @@ class Accumulators(Results):
 
     @property
     def mergeable(self) -> bool:
-        """Whether `merge` gives what folding the rows would have: distinct values seen apart do not add up."""
+        """Whether `merge` gives what folding the rows would have: distinct values do not add up."""
         return not self._has_distinct
 
     def reserve(self, slots: int) -> None:
