@@ -32,10 +32,14 @@ class Block(ABC):
 
     `origin` is the position of the first byte or row that `load` gave, so that index `i` of the content
     is at `origin + i`; it is known after `load`, which moves it where a block begins inside a record.
-    `input_bytes` is what the block counts of `Source.total_bytes`: its size unless compressed.
+    `input_bytes` is what the block counts of `Source.total_bytes`: its size unless compressed; known after
+    `load`, too.
     """
 
     __slots__ = ("input_bytes", "next_offset", "offset", "origin", "size")
+
+    # Whether the blocks of a partition must be loaded in the order in which they were read, one at a time.
+    in_order: ClassVar[bool] = False
 
     def __init__(self, offset: int, next_offset: int, size: int) -> None:
         self.offset = offset
@@ -67,10 +71,14 @@ class BytesBlock(Block):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much a reader puts into one block: `max_bytes`, or exactly `records` records when not 0."""
+    """How much a reader puts into one block: `max_bytes`, or exactly `records` records when not 0.
+
+    `lanes` is how many work on the blocks.
+    """
 
     max_bytes: int = 4 << 20
     records: int = 0
+    lanes: int = 1
 
 
 class BlockReader(ABC):
@@ -80,8 +88,8 @@ class BlockReader(ABC):
     def read(self) -> Block | None:
         """The next block; None at the end of a bounded partition.
 
-        An unbounded one returns a block of size 0 when there is nothing new yet (after waiting at most
-        about 50 ms). Raises ConnectorError.
+        A block of size 0 says that there is none yet (after waiting at most about 50 ms), as when an
+        unbounded partition is silent. Raises ConnectorError.
         """
 
     def close(self) -> None:  # noqa: B027  (a reader may hold nothing)

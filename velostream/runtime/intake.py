@@ -1,16 +1,19 @@
 """From Faust's events to the lanes: admits blocks, deals them out, and has them worked on.
 
 A block may be decoded by any lane: one with the fewest queued bytes gets it. So a source with fewer
-partitions than lanes (a single gzip file) still uses all of them.
+partitions than lanes (a single gzip file) still uses all of them. Blocks that must be loaded in order are not
+bound to the lanes that they are dealt to: a lane takes the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ import pyarrow as pa
 
 from velostream.connectors.base import Block, Source
 from velostream.formats.base import Decoder
+from velostream.kernels import native
 from velostream.plan.nodes import Plan
 from velostream.runtime.admission import Admission
 from velostream.runtime.dataflow import Dataflow, Delivery, PartitionState
@@ -52,6 +56,9 @@ class _Partition:
         self.columns = columns
         self.sequencer: Sequencer[_Done, Lane] = Sequencer(partial(deliver, self))
         self.admitted = 0
+        # Blocks to be loaded in order, with turn and ticket, and the lock under which they are.
+        self.dealt: deque[tuple[Block, int, Ticket]] = deque()
+        self.loading = Lock()
         self.decoders: dict[int, Decoder | None] = {}
 
 
@@ -106,8 +113,7 @@ class Intake:
             # Only now: a job that was asked to stop does not fail by what it would have read next.
             raise content.error
         partition = self.partitions[source, number]
-        read = content.input_bytes if isinstance(content, Block) else 0
-        ticket = Ticket(self._tickets, size, partial(self._left, acknowledge, read))
+        ticket = Ticket(self._tickets, size, partial(self._left, acknowledge, content))
         self._tickets += 1
         self.in_flight += 1
         turn = partition.admitted
@@ -117,11 +123,15 @@ class Intake:
             lane.put_block(partial(self._say, partition, turn, ticket, END), 0)
         elif isinstance(content, IdlePartition):
             lane.put_block(partial(self._say, partition, turn, ticket, IDLE), 0)
+        elif content.in_order:
+            partition.dealt.append((content, turn, ticket))
+            lane.put_block(partial(self._work_on_next, partition), size)
         else:
             lane.put_block(partial(self._work, partition, content, turn, ticket), size)
 
-    def _left(self, acknowledge: Callable[[], None], read: int, ticket: Ticket) -> None:
+    def _left(self, acknowledge: Callable[[], None], content: Any, ticket: Ticket) -> None:
         """The last part of a block is done (in a lane)."""
+        read = content.input_bytes if isinstance(content, Block) else 0
         self._loop.call_soon_threadsafe(self._leave, acknowledge, read, ticket.size)
 
     def _leave(self, acknowledge: Callable[[], None], read: int, size: int) -> None:
@@ -137,11 +147,38 @@ class Intake:
     def _say(self, partition: _Partition, turn: int, ticket: Ticket, watermark: int, lane: Lane) -> None:
         partition.sequencer.put(turn, _Done([], ticket, watermark), lane)
 
+    def _work_on_next(self, partition: _Partition, lane: Lane) -> None:
+        """Load the partition's next block, whichever lane comes first, and work on it.
+
+        No lane waits for a block that another has in its queue, only for one that is being loaded.
+        """
+        with native:
+            partition.loading.acquire()
+        try:
+            block, turn, ticket = partition.dealt.popleft()
+            data = self._load(partition, block, lane)
+        finally:
+            partition.loading.release()
+        self._run(partition, block, data, turn, ticket, lane)
+
     def _work(self, partition: _Partition, block: Block, turn: int, ticket: Ticket, lane: Lane) -> None:
+        self._run(partition, block, self._load(partition, block, lane), turn, ticket, lane)
+
+    def _load(self, partition: _Partition, block: Block, lane: Lane) -> memoryview | pa.RecordBatch:
         begun = time.perf_counter()
-        what = f"source '{partition.state.source}'"
-        data = self._strategy.call(what, block.load)
+        data = self._strategy.call(f"source '{partition.state.source}'", block.load)
         lane.spend("read", begun)
+        return data
+
+    def _run(
+        self,
+        partition: _Partition,
+        block: Block,
+        data: memoryview | pa.RecordBatch,
+        turn: int,
+        ticket: Ticket,
+        lane: Lane,
+    ) -> None:
         slices = []
         if isinstance(data, pa.RecordBatch):
             for start in range(0, data.num_rows, SLICE_ROWS):

@@ -216,7 +216,7 @@ class Job:
         self._dataflow.lanes = self._lanes
         block_bytes = parse_bytes(config.block_size)
         self._admission = Admission(parse_bytes(config.queue_size))
-        self._limits = Limits(block_bytes, config.block_records)
+        self._limits = Limits(block_bytes, config.block_records, lanes)
         sizes = [source.total_bytes() for source in prepared.sources.values()]
         self._total_bytes = sum(size for size in sizes if size is not None) if None not in sizes else None
         folder = self.config.output_dir

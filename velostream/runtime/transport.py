@@ -139,6 +139,8 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
         self._wake()
 
     async def _drain_messages(self, fetcher: Any) -> None:
+        # Until then Faust resumes the flow more than once, and empties its streams' buffers each time.
+        await self.app.tables.recovery.completed.wait()
         while not (self.should_stop or fetcher.should_stop):
             async for _, message in self.getmany(WAIT_SECONDS):
                 await self.callback(message)

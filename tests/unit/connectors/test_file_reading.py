@@ -10,8 +10,10 @@ import pytest
 import zstandard
 
 from velostream.connectors.base import Block, BlockReader, Limits
+from velostream.connectors.file.buffers import BufferPool
 from velostream.connectors.file.parts import find_parts
-from velostream.connectors.file.readers import RangeReader, StreamReader
+from velostream.connectors.file.ranges import RangeReader
+from velostream.connectors.file.readers import StreamReader
 from velostream.connectors.file.streams import open_stream
 from velostream.errors import ConnectorError, FormatError
 from velostream.formats.base import Splitter
@@ -55,7 +57,7 @@ def read_all(reader: BlockReader) -> list[Block]:
 
 def range_reader(path: Path, max_bytes: int, first: int = 0, offset: int = 0) -> RangeReader:
     (part,) = find_parts(str(path), "none", "path")
-    return RangeReader(part, first, MAX_RECORD, Limits(max_bytes), offset)
+    return RangeReader(part, first, MAX_RECORD, Limits(max_bytes), offset, BufferPool(64))
 
 
 def stream_reader(
@@ -69,6 +71,7 @@ def stream_reader(
         offset,
         splittable=splittable,
         max_record=MAX_RECORD,
+        buffers=BufferPool(64),
         poll_us=poll_us,
     )
 

@@ -14,7 +14,8 @@ import zstandard
 
 from velostream.connectors.base import Limits
 from velostream.connectors.file import FileSource, FileSourceConfig
-from velostream.connectors.file.readers import RangeReader, StreamReader
+from velostream.connectors.file.ranges import RangeReader
+from velostream.connectors.file.readers import InOrderReader, StreamReader
 from velostream.errors import ConfigError, ConnectorError, Problems, VelostreamError
 from velostream.sql.types import BIGINT, TIMESTAMP, Field
 
@@ -115,8 +116,8 @@ def test_only_plain_files_of_a_line_format_are_read_by_ranges(tmp_path: Path) ->
     made = source(tmp_path)
     kinds = [
         (0, Limits(), RangeReader),
-        (0, Limits(records=1), StreamReader),
-        (1, Limits(), StreamReader),
+        (0, Limits(records=1), InOrderReader),
+        (1, Limits(), InOrderReader),
     ]
     for partition, limits, kind in kinds:
         reader = made.reader(partition, limits)

@@ -1,138 +1,25 @@
-"""Cuts a part into blocks: by byte ranges that lanes read side by side, or in sequence at record ends."""
+"""Reads a part in sequence and cuts it into blocks at record ends."""
 
 from __future__ import annotations
 
-import os
 import time
-
-import numpy as np
+from threading import Condition
 
 from velostream.connectors.base import Block, BlockReader, BytesBlock, Limits
-from velostream.connectors.file.parts import Part, cannot
-from velostream.connectors.file.streams import ByteStream, PlainStream, open_file
+from velostream.connectors.file.buffers import BufferPool
+from velostream.connectors.file.ranges import find_newline
+from velostream.connectors.file.streams import ByteStream, PlainStream
 from velostream.errors import ConnectorError, FormatError
 from velostream.formats.base import Splitter
 
-NEWLINE = 10
-# Read beyond a range in the same call, for the end of its last record.
-LOOK_AHEAD_BYTES = 4096
 # What a reader of exactly n records asks the file for at once.
 RECORDS_CHUNK_BYTES = 1 << 18
+# The longest that a read waits for something new.
 WAIT_SECONDS = 0.05
-
-
-class RangeBlock(Block):
-    """The records that begin in the bytes `offset` to `next_offset` of a plain file.
-
-    `load` opens the file anew (10 µs for 4 MiB), so that no descriptor outlives its reader. A record longer
-    than `max_record` bytes is given cut to one more than that, which the decoder reports as too long.
-    """
-
-    __slots__ = ("_first", "_max_record", "_part")
-
-    def __init__(self, part: Part, first: int, max_record: int, offset: int, next_offset: int) -> None:
-        super().__init__(offset, next_offset, next_offset - offset)
-        self._part = part
-        self._first = first
-        self._max_record = max_record
-
-    def load(self) -> memoryview:
-        """The block's records, the last one whole though it ends beyond the range; empty when none begins
-        here. Uses `np.empty`, which unlike bytearray does not clear the memory first."""
-        begin = max(self.offset, self._first)
-        if begin >= self.next_offset:
-            return memoryview(b"")
-        # The byte before says whether a record begins exactly at `begin`.
-        back = begin - 1 if begin > self._first else begin
-        size = min(self.next_offset + LOOK_AHEAD_BYTES, self._part.size) - back
-        with open_file(self._part) as file:
-            view = self._pread(file.fileno(), back, np.empty(size, dtype=np.uint8).data, 0)
-            inside = self.next_offset - back
-            start = 0 if back == begin else _find(view, 0, inside) + 1
-            if back != begin and (start == 0 or start >= inside):
-                return memoryview(b"")
-            self.origin = back + start
-            # A record that ends with the range's last byte needs nothing from beyond it.
-            last = max(start, _rfind(view, start, inside - 1) + 1)
-            searched = inside - 1
-            while True:
-                end = _find(view, searched, len(view)) + 1
-                if end or back + len(view) >= self._part.size:
-                    end = end or len(view)
-                    break
-                if len(view) - last > self._max_record:
-                    end = len(view)
-                    break
-                searched = len(view)
-                size = min(back + 2 * len(view), self._part.size) - back
-                longer = np.empty(size, dtype=np.uint8).data
-                longer[:searched] = view
-                view = self._pread(file.fileno(), back + searched, longer, searched)
-        if end - last > self._max_record + 1:
-            end = last + self._max_record + 1
-        return view[start:end]
-
-    def _pread(self, descriptor: int, offset: int, view: memoryview, done: int) -> memoryview:
-        """Read the file's bytes from `offset` on into `view` from `done` on."""
-        while done < len(view):
-            try:
-                count = os.preadv(descriptor, [view[done:]], offset)
-            except OSError as exc:
-                raise cannot("read", self._part.path, exc) from exc
-            if count == 0:
-                raise ConnectorError(
-                    f"'{self._part.path}' had {self._part.size} bytes and has shrunk to {offset} "
-                    "while it was being read"
-                )
-            done += count
-            offset += count
-        return view
-
-
-def _find(view: memoryview, start: int, stop: int) -> int:
-    """The index of the first newline in `view[start:stop]`, or -1."""
-    step = 256
-    while start < stop:
-        at = bytes(view[start : min(start + step, stop)]).find(NEWLINE)
-        if at >= 0:
-            return start + at
-        start += step
-        step = min(step * 4, 1 << 16)
-    return -1
-
-
-def _rfind(view: memoryview, start: int, stop: int) -> int:
-    """The index of the last newline in `view[start:stop]`, or -1."""
-    step = 256
-    while start < stop:
-        begin = max(start, stop - step)
-        at = bytes(view[begin:stop]).rfind(NEWLINE)
-        if at >= 0:
-            return begin + at
-        stop = begin
-        step = min(step * 4, 1 << 16)
-    return -1
-
-
-class RangeReader(BlockReader):
-    """Deals out the byte ranges of a plain file whose records end at newlines, reading nothing itself.
-
-    `first` is where the first record begins. The file's size is the one it had when it was found.
-    """
-
-    def __init__(self, part: Part, first: int, max_record: int, limits: Limits, offset: int) -> None:
-        self._part = part
-        self._first = first
-        self._max_record = max_record
-        self._max_bytes = limits.max_bytes
-        self._offset = offset
-
-    def read(self) -> Block | None:
-        offset = self._offset
-        if offset >= self._part.size:
-            return None
-        self._offset = min(offset + self._max_bytes, self._part.size)
-        return RangeBlock(self._part, self._first, self._max_record, offset, self._offset)
+# A followed file in which lines keep coming is read no more often than this: a block costs half a
+# millisecond of CPU however few records it has.
+FLOWING_SECONDS = 0.002
+SHORTEST_SECONDS = 0.001
 
 
 class StreamReader(BlockReader):
@@ -144,6 +31,8 @@ class StreamReader(BlockReader):
     A record longer than `max_record` bytes: where records end at newlines it is given cut to one byte more
     than that (the decoder reports it as too long) and skipped to its newline; elsewhere its end cannot be
     found without holding all of it, and FormatError names its position.
+
+    `read` may be called again after an error: what was read before it is kept.
     """
 
     def __init__(
@@ -155,18 +44,23 @@ class StreamReader(BlockReader):
         *,
         splittable: bool,
         max_record: int,
+        buffers: BufferPool,
         poll_us: int | None = None,
     ) -> None:
         self._stream = stream
+        self._buffers = buffers
         self._splitter = splitter
         self._records = limits.records
         self._chunk = RECORDS_CHUNK_BYTES if limits.records else limits.max_bytes
         self._offset = offset
         self._splittable = splittable
         self._max_record = max_record
-        self._poll_us = poll_us
-        self._poll_at = 0.0
+        self._poll_seconds = None if poll_us is None else poll_us / 1e6
+        # Of a followed stream (time.monotonic): when it may be read again, when it is to be checked again,
+        # and when it last had something new.
+        self._read_at = self._check_at = self._heard = 0.0
         self._input_position = 0
+        self._length = 0
         # Bytes that have been read and not been given out; they begin at a record's start, except while
         # `_oversized` holds the head of a record whose end is still looked for.
         self._rest = memoryview(b"")
@@ -178,7 +72,21 @@ class StreamReader(BlockReader):
             stream.close()
             raise
 
-    def read(self) -> Block | None:
+    @property
+    def exhausted(self) -> bool:
+        """Whether the stream has ended and all of it has been given."""
+        return self._ended and not self._rest and self._oversized is None
+
+    @property
+    def blocks_left(self) -> int:
+        """How many more blocks are likely to come: by the size of the last one, and by how much the file's
+        bytes have been unpacked to so far."""
+        stream = self._stream
+        unpacked = stream.position / stream.input_position if stream.position else 1
+        left = (stream.part.size - stream.input_position) * unpacked + len(self._rest)
+        return int(left / (self._length or self._chunk))
+
+    def read(self) -> BytesBlock | None:
         starved = False
         while True:
             block = self._next(starved)
@@ -186,11 +94,11 @@ class StreamReader(BlockReader):
                 return block
             if self._ended:
                 return None
-            if starved or time.monotonic() < self._poll_at:
-                return self._wait(starved)
-            starved = not self._read_more() and self._poll_us is not None
+            if starved and not self._grown():
+                return BytesBlock(b"", self._offset, self._offset)
+            starved = not self._read_more()
 
-    def _next(self, starved: bool) -> Block | None:
+    def _next(self, starved: bool) -> BytesBlock | None:
         """A block of what has been read, or None when that takes more."""
         if self._oversized is not None:
             return self._end_oversized(*self._oversized)
@@ -228,19 +136,20 @@ class StreamReader(BlockReader):
             return length
         return len(rest) if self._ended else 0
 
-    def _give(self, data: memoryview | bytes, length: int) -> Block:
+    def _give(self, data: memoryview | bytes, length: int) -> BytesBlock:
         """A block of `data`, which stands for the first `length` bytes of the rest."""
         block = BytesBlock(data, self._offset, self._offset + length)
         position = self._stream.input_position
         block.input_bytes = position - self._input_position
         self._input_position = position
         self._offset += length
+        self._length = length
         self._rest = self._rest[length:]
         return block
 
-    def _end_oversized(self, begin: int, head: bytes) -> Block | None:
+    def _end_oversized(self, begin: int, head: bytes) -> BytesBlock | None:
         """The block of the record that begins with `head` at byte `begin`, when its end has been read."""
-        end = _find(self._rest, 0, len(self._rest)) + 1
+        end = find_newline(self._rest, 0, len(self._rest)) + 1
         if not end and not self._ended:
             # Nothing but its length is needed of the record's middle.
             self._offset += len(self._rest)
@@ -253,25 +162,117 @@ class StreamReader(BlockReader):
         return block
 
     def _read_more(self) -> bool:
-        """Append to the rest; False when the stream gave less than was asked."""
+        """Append to the rest; False when a followed stream has given all that it has at this time."""
         held = len(self._rest)
         # A rest without a record end doubles, so that finding its end costs no more than reading it.
         room = self._chunk - held if held < self._chunk else held
-        buffer = np.empty(held + room, dtype=np.uint8).data
+        more = True
+        if self._poll_seconds is not None:
+            time.sleep(max(0.0, self._read_at - time.monotonic()))
+            there = self._followed.available()
+            if there == 0:
+                return False
+            more, room = there > room, min(there, room)
+            self._heard = time.monotonic()
+            self._read_at = self._heard + min(FLOWING_SECONDS, self._poll_seconds)
+        buffer = self._buffers.take(held + room)
         buffer[:held] = self._rest
-        count = self._stream.fill(buffer[held:])
-        self._rest = buffer[: held + count]
-        self._ended = count < room and self._poll_us is None
-        return count == room
+        begun = self._stream.position
+        try:
+            self._stream.fill(buffer[held:])
+        finally:
+            count = self._stream.position - begun
+            self._rest = buffer[: held + count]
+        self._ended = count < room and self._poll_seconds is None
+        return more
 
-    def _wait(self, starved: bool) -> Block:
-        """An empty block after a short sleep, for a followed stream with nothing new."""
-        assert self._poll_us is not None and isinstance(self._stream, PlainStream)
-        if starved:
-            self._stream.check_growing()
-            self._poll_at = time.monotonic() + self._poll_us / 1e6
-        time.sleep(min(WAIT_SECONDS, max(0.0, self._poll_at - time.monotonic())))
-        return BytesBlock(b"", self._offset, self._offset)
+    @property
+    def _followed(self) -> PlainStream:
+        assert isinstance(self._stream, PlainStream)
+        return self._stream
+
+    def _grown(self) -> bool:
+        """Wait until a followed stream has something new; False when it has not for `WAIT_SECONDS`.
+
+        It is looked at after an eighth of its silence so far, so that waiting adds little to any delay and a
+        silent file costs little; at least every `poll_us`.
+        """
+        assert self._poll_seconds is not None
+        now = time.monotonic()
+        until = now + WAIT_SECONDS
+        if now >= self._check_at:
+            self._followed.check_growing()
+            self._check_at = now + self._poll_seconds
+        while not self._followed.available():
+            now = time.monotonic()
+            if now >= until:
+                return False
+            pause = min((now - self._heard) / 8, self._poll_seconds)
+            time.sleep(min(max(pause, SHORTEST_SECONDS), until - now))
+        return True
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class StreamBlock(Block):
+    """What comes next in a stream, read and cut when it is loaded; `size` is what it may have at most."""
+
+    __slots__ = ("_reader",)
+
+    in_order = True
+
+    def __init__(self, reader: InOrderReader, size: int) -> None:
+        super().__init__(0, 0, size)
+        self._reader = reader
+
+    def load(self) -> memoryview:
+        """The records; empty when the stream has ended before. Sets all positions."""
+        block = self._reader.next_block()
+        if block is None:
+            self.input_bytes = 0
+            return memoryview(b"")
+        self.offset, self.next_offset, self.origin = block.offset, block.next_offset, block.origin
+        self.input_bytes = block.input_bytes
+        return block.load()
+
+
+class InOrderReader(BlockReader):
+    """Deals out blocks of a bounded stream, which are read and unpacked by whoever loads them.
+
+    So all work on a block's bytes is done in lanes: while one decodes a block, another unpacks the next.
+    How many blocks there will be is not known: those dealt beyond the end load empty. Few are, since no more
+    are dealt ahead than two a lane, and than are likely to come; `read` waits for loads meanwhile.
+    """
+
+    def __init__(self, stream: StreamReader, limits: Limits) -> None:
+        self._stream = stream
+        self._size = limits.max_bytes
+        self._ahead = 2 * limits.lanes
+        self._dealt = 0
+        self._allowed = 1
+        self._ended = False
+        self._loaded = Condition()
+
+    def read(self) -> Block | None:
+        with self._loaded:
+            if not self._loaded.wait_for(lambda: self._ended or self._dealt < self._allowed, WAIT_SECONDS):
+                return BytesBlock(b"", 0, 0)
+            if self._ended:
+                return None
+            self._dealt += 1
+        return StreamBlock(self, self._size)
+
+    def next_block(self) -> BytesBlock | None:
+        """The next block of the stream; None at its end. One call at a time. After an error the same block
+        is still to come."""
+        block = self._stream.read()
+        with self._loaded:
+            self._dealt -= 1
+            self._ended = self._stream.exhausted
+            self._allowed = min(self._ahead, 1 + self._stream.blocks_left)
+            self._loaded.notify()
+        return block
 
     def close(self) -> None:
         self._stream.close()

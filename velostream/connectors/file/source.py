@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 from velostream.config.schema import SourceConfig
 from velostream.config.units import parse_bytes, parse_duration_us
 from velostream.connectors.base import BlockReader, Limits, Source, sources
+from velostream.connectors.file.buffers import BufferPool
 from velostream.connectors.file.parts import CODECS, Part, find_parts, inner_name
-from velostream.connectors.file.readers import RangeReader, StreamReader
+from velostream.connectors.file.ranges import LOOK_AHEAD_BYTES, RangeReader
+from velostream.connectors.file.readers import InOrderReader, StreamReader
 from velostream.connectors.file.streams import open_stream
 from velostream.errors import ConfigError, ConnectorError, FormatError, Where, unknown
 from velostream.formats.base import Decoder, Format, Layout, formats
@@ -40,8 +42,8 @@ class FileSourceConfig(SourceConfig):
     compression: str = "auto"
     # Read on as the files grow; the stream is then unbounded. Uncompressed files only.
     follow: bool = False
-    # How often a followed file is looked at.
-    poll_interval: str = "20ms"
+    # How often a followed file in which nothing new is found is looked at; every 2ms while lines come.
+    poll_interval: str = "10ms"
 
 
 @sources.register("file")
@@ -186,17 +188,30 @@ class FileSource(Source):
         first = self._layout(partition).header_bytes
         splittable = self._format.splittable
         if splittable and part.codec == "none" and not limits.records and not self.config.follow:
-            return RangeReader(part, first, self._max_record, limits, offset)
-        poll_us = parse_duration_us(self.config.poll_interval) if self.config.follow else None
-        return StreamReader(
-            open_stream(part, self.config.follow),
+            behind = sum(after.size for after in self._parts[partition + 1 :])
+            return RangeReader(part, first, self._max_record, limits, offset, self._buffers(limits), behind)
+        follow = self.config.follow
+        stream = StreamReader(
+            open_stream(part, follow),
             self._format.splitter(),
             limits,
             max(offset, first),
             splittable=splittable,
             max_record=self._max_record,
-            poll_us=poll_us,
+            buffers=self._buffers(limits),
+            poll_us=parse_duration_us(self.config.poll_interval) if follow else None,
         )
+        # A followed file is waited for, which a lane must not do.
+        return stream if follow else InOrderReader(stream, limits)
+
+    @cached_property
+    def _pools(self) -> dict[int, BufferPool]:
+        """By size of a block; the partitions share them."""
+        return {}
+
+    def _buffers(self, limits: Limits) -> BufferPool:
+        size = limits.max_bytes
+        return self._pools.setdefault(size, BufferPool(1 + size + LOOK_AHEAD_BYTES))
 
     def decoder(self, partition: int, columns: Sequence[str]) -> Decoder | None:
         return self._format.decoder(self.schema, columns, self._layout(partition))
