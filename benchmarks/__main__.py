@@ -19,6 +19,7 @@ from benchmarks.table import from_json, markdown, show, to_json, write
 # Each with the number of records that its targets are stated for.
 SCENARIOS = {
     "ndjson_tumble": 10_000_000,
+    "filter_project": 10_000_000,
     "whole_process": 10_000_000,
     "start_up": 100_000,
     "gzip": 10_000_000,
@@ -58,6 +59,8 @@ def main() -> int:
 
 def run(name: str, records: int, folder: Path) -> bool:
     """Compare in one scenario and keep its results; False when it failed, which is said."""
+    kept = folder / "results" / f"{name}.json"
+    kept.unlink(missing_ok=True)
     finished = harness.session.finished
     finished.clear()
     try:
@@ -66,7 +69,7 @@ def run(name: str, records: int, folder: Path) -> bool:
         Console(stderr=True).print(f"{name}: {error}", style="red", highlight=False, markup=False)
         return False
     facts = machine()
-    write(folder / "results" / f"{name}.json", [to_json(comparison, facts) for comparison in finished])
+    write(kept, [to_json(comparison, facts) for comparison in finished])
     for number, comparison in enumerate(finished):
         plot(comparison, facts, folder / f"{name}{f'-{number + 1}' if number else ''}.png")
     return True

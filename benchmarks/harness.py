@@ -121,6 +121,11 @@ class Comparison:
     def runs(self) -> int:
         return len(self.outcomes[0].runs)
 
+    def label(self, contender: Contender) -> str:
+        """Its name, and the prefix that it was given where that is not all."""
+        given = contender.records(self.records)
+        return contender.name if given == self.records else f"{contender.name}, first {given:,} records"
+
 
 @dataclass
 class Session:

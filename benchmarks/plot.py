@@ -17,7 +17,7 @@ def plot(comparison: Comparison, facts: dict[str, str], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     outcomes = comparison.outcomes[::-1]  # the first contender on top
-    names = [outcome.contender.name for outcome in outcomes]
+    names = [comparison.label(outcome.contender) for outcome in outcomes]
     figure, panels = plt.subplots(
         1,
         len(comparison.figures),
@@ -36,6 +36,7 @@ def plot(comparison: Comparison, facts: dict[str, str], path: Path) -> None:
         bars = panel.barh(names, middles, xerr=spread, capsize=3)
         panel.bar_label(bars, [shown.text(middle) for middle in middles], padding=6)
         panel.margins(x=0.25)
+        panel.xaxis.set_major_formatter("{x:,g}")
         panel.set_xlabel(shown.title)
     figure.suptitle(f"{comparison.title}\n{comparison.records:,} records, medians of {comparison.runs} runs")
     figure.supxlabel(textwrap.fill(machine_line(facts), 140), fontsize=6)

@@ -23,16 +23,12 @@ def result_rows(comparisons: Sequence[Comparison]) -> Iterator[tuple[str, ...]]:
     for comparison in comparisons:
         base = comparison.outcomes[0]
         for outcome in comparison.outcomes:
-            name = outcome.contender.name
-            given = outcome.contender.records(comparison.records)
-            if given != comparison.records:
-                name += f", first {given:,} records"
             for figure in comparison.figures:
                 values, middle = outcome.values(figure.key), outcome.middle(figure.key)
                 base_middle = base.middle(figure.key)
                 yield (
                     comparison.scenario,
-                    name,
+                    comparison.label(outcome.contender),
                     figure.title,
                     *(figure.text(value) for value in (middle, min(values), max(values))),
                     _significant(middle / base_middle) if base_middle else "",
