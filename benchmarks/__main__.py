@@ -19,6 +19,7 @@ from benchmarks.table import from_json, markdown, show, to_json, write
 # Each with the number of records that its targets are stated for.
 SCENARIOS = {
     "ndjson_tumble": 10_000_000,
+    "json_decode": 10_000_000,
     "filter_project": 10_000_000,
     "whole_process": 10_000_000,
     "start_up": 100_000,
