@@ -75,8 +75,23 @@ static inline int count_digits(uint64_t value)
     return guess + (value >= POWERS[guess] || guess == 0);
 }
 
+/* The same of value < 10**4, in half the steps. */
+static inline uint32_t four_digits(uint32_t value)
+{
+    uint32_t hundreds = value * 10486 >> 20;
+    uint32_t pairs = hundreds | (value - hundreds * 100) << 16;
+    uint32_t tens = (pairs * 103 >> 10) & 0x000F000Fu;
+    return tens | (pairs - tens * 10) << 8;
+}
+
 static inline char *put_below_1e8(char *out, uint32_t value)
 {
+    if (value < 10000) {
+        uint32_t few = four_digits(value);
+        int none = __builtin_ctz(few | (uint32_t)1 << 24) >> 3;
+        put_word(out, (uint64_t)((few | (uint32_t)ZEROS) >> (8 * none)));
+        return out + 4 - none;
+    }
     uint64_t digits = eight_digits(value);
     /* The last digit stays, be it a zero. */
     int zeros = __builtin_ctzll(digits | (uint64_t)1 << 56) >> 3;
