@@ -40,44 +40,48 @@ class Chain:
 
     def __init__(self, nodes: Sequence[FilterNode | ProjectNode], schema: pa.Schema) -> None:
         self._steps: list[Predicate | Program] = []
-        self._used = _columns_used(nodes)
-        for node, used in zip(nodes, self._used, strict=True):
+        # For each step the columns that are kept, by index, and their schema.
+        self._kept: list[tuple[list[int], pa.Schema]] = []
+        for node, used in zip(nodes, _columns_used(nodes), strict=True):
             if isinstance(node, FilterNode):
                 self._steps.append(Predicate(node.predicate, schema))
-                if used is not None:
-                    schema = pa.schema([schema.field(name) for name in used])
+                # In their order, so that as many columns as there are means all of them as they are.
+                indices = [index for index, name in enumerate(schema.names) if used is None or name in used]
+                schema = pa.schema([schema.field(index) for index in indices])
             else:
                 self._steps.append(Program([(item.name, item.expr) for item in node.items], schema))
                 schema = node.schema
+                indices = list(range(len(schema)))
+            self._kept.append((indices, schema))
         self.schema = schema
 
     def run(self, batch: pa.RecordBatch) -> Chained:
         """Run all steps; failed rows and rows that a filter drops are left out."""
         rows: Rows | None = None
         failed: list[Failed] = []
-        for step, used in zip(self._steps, self._used, strict=True):
+        for step, (indices, schema) in zip(self._steps, self._kept, strict=True):
             if isinstance(step, Predicate):
                 kept, failures = step.select(batch)
-                if used is not None:
-                    batch = batch.select(used)
             else:
                 batch, failures = step.run(batch)
                 kept = None if failures is None else np.flatnonzero(~failures.mask)
             if failures is not None:
                 _note(failed, failures, rows)
             if kept is not None:
-                batch = _take(batch, kept)
+                batch = _take(batch, kept, indices, schema)
                 rows = kept if rows is None else rows[kept]
+            elif len(indices) < batch.num_columns:
+                batch = batch.select(indices)
         return Chained(batch, rows, failed)
 
 
-def _take(batch: pa.RecordBatch, rows: Rows) -> pa.RecordBatch:
-    """The rows at these positions."""
-    if not batch.num_columns:
+def _take(batch: pa.RecordBatch, rows: Rows, indices: Sequence[int], schema: pa.Schema) -> pa.RecordBatch:
+    """The rows at these positions, of these columns."""
+    if not indices:
         # Arrays say how many rows there are; without one only a selection keeps the number.
-        return batch.slice(0, len(rows))
-    columns = [take_rows(column, rows) for column in batch.columns]
-    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+        return batch.slice(0, len(rows)).select([])
+    columns = [take_rows(batch.column(index), rows) for index in indices]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _note(failed: list[Failed], failures: Failures, rows: Rows | None) -> None:
