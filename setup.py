@@ -1,8 +1,8 @@
 """Builds the kernels: every `.pyx` of `cython_ext`, with the directives and flags of one place.
 
-`VELOSTREAM_BUILD` says for what: `release` when it is not set; `debug` has bounds checks, asserts, the address and
-undefined-behaviour sanitizers (an error ends the process) and edges for the fuzzers; `coverage` counts the lines that
-run. The last two are for gcc, and the Makefile says how they are used.
+`VELOSTREAM_BUILD` says for what: `release` when it is not set; `debug` has bounds checks, asserts, the
+address and undefined-behaviour sanitizers (an error ends the process) and edges for the fuzzers; `coverage`
+counts the lines that run. The last two are for gcc, and the Makefile says how they are used.
 """
 
 import os

@@ -5,6 +5,8 @@ import pyarrow as pa
 
 from libc.stdint cimport int32_t, uint32_t, uint64_t, uintptr_t
 
+from cython_ext.planted cimport plant_overread
+
 
 cdef int check_rows(const int32_t[::1] rows, Py_ssize_t n) except -1:
     """Raise IndexError when a selected row is not one of `n`."""
@@ -70,6 +72,7 @@ cdef int open_column(object array, Column* column) except -1:
             raise ValueError("the text buffer is shorter than its offsets say")
         if values is not None:
             column.values = <const uint8_t*><uintptr_t>values.address
+            plant_overread(column.values, column.values + column.offsets[n])
         return 0
     width = type.bit_width
     if values.size * 8 < (offset + n) * width:

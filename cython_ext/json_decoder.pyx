@@ -42,6 +42,7 @@ from cython_ext.numbers cimport (
     read_short_integer,
     scan_json_number,
 )
+from cython_ext.planted cimport plant_overread
 from cython_ext.reasons cimport (
     BAD_ESCAPE,
     BAD_NUMBER,
@@ -491,6 +492,7 @@ cdef class JsonDecoder(BatchBuilder):
         room = min(n - start, SLICE_BYTES + self.max_record)
         rows = min(max_rows, room // self.record_bytes + 1)
         self.begin(block, rows, rows * TEXT_BYTES)
+        plant_overread(block + start, block + n)
         with nogil:
             status = self._decode(block, n, &next, max_rows)
         if status == NO_MEMORY:

@@ -3,6 +3,7 @@
 from libc.stdint cimport int32_t, uint8_t, uintptr_t
 
 from cython_ext.arrow_column cimport Column, is_valid, open_column, open_validity
+from cython_ext.planted cimport plant_overread
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +40,8 @@ cdef Py_ssize_t open_values(object array, Py_ssize_t bits, bint text, Column* co
             column.values = <const uint8_t*><uintptr_t>data.address
         if column.offsets[0] < 0 or column.offsets[n] > size:
             raise ValueError("the text of a column is shorter than its offsets say")
+        if size:
+            plant_overread(column.values, column.values + size)
     return size
 
 

@@ -11,6 +11,7 @@ from libc.stdint cimport uint8_t
 
 from cython_ext.csv_index cimport csv_last_end, csv_masks_best, csv_masks_way
 from cython_ext.cursor cimport Cursor, skip_space
+from cython_ext.planted cimport plant_overread
 
 cdef csv_masks_way _fill = csv_masks_best()
 
@@ -28,6 +29,7 @@ def last_line(const uint8_t[::1] data):
     if data.shape[0] == 0:
         return 0
     start = &data[0]
+    plant_overread(start, start + data.shape[0])
     return behind_last_newline(start, start + data.shape[0]) - start
 
 
@@ -41,6 +43,7 @@ def take_lines(const uint8_t[::1] data, Py_ssize_t records):
     if data.shape[0] == 0:
         return 0
     start = &data[0]
+    plant_overread(start, start + data.shape[0])
     end = start + data.shape[0]
     taken = start
     with nogil:
@@ -83,6 +86,7 @@ def last_csv_record(const uint8_t[::1] data, uint8_t delimiter, int quote):
     if data.shape[0] == 0:
         return 0
     start = &data[0]
+    plant_overread(start, start + data.shape[0])
     end = start + data.shape[0]
     with nogil:
         if quote < 0:
@@ -101,6 +105,7 @@ def take_csv_records(const uint8_t[::1] data, Py_ssize_t records, uint8_t delimi
     if data.shape[0] == 0:
         return 0
     start = &data[0]
+    plant_overread(start, start + data.shape[0])
     end = start + data.shape[0]
     taken = start
     with nogil:
