@@ -37,6 +37,7 @@ from cython_ext.batch_builder cimport (
 from cython_ext.csv_index cimport CsvIndex, csv_index, csv_masks_best, csv_masks_way
 from cython_ext.cursor cimport field_prefix, is_utf8, scan_load
 from cython_ext.numbers cimport Number, scan_text_number
+from cython_ext.planted cimport plant_overread
 from cython_ext.reasons cimport (
     BAD_TIME,
     FIELD_COUNT,
@@ -339,6 +340,7 @@ cdef class CsvDecoder(BatchBuilder):
         block = &data[0] if n > 0 else NULL
         room = min(n - start, SLICE_BYTES + self.max_record)
         self.begin(block, min(max_rows, room // RECORD_BYTES + 1), room)
+        plant_overread(block + start, block + n)
         with nogil:
             status = self._decode(block, n, room, &next, max_rows)
         if status == NO_MEMORY:
