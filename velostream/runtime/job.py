@@ -285,13 +285,15 @@ class Job:
         assert intake is not None
         if intake.open_partitions == 0 or self.state is JobState.STOPPING:
             self._spawn_finish(None)
-        elif not self._bounded and (self._flushing is None or self._flushing.done()):
-            self._flushing = asyncio.ensure_future(self._flush())
+        elif self._flushing is None or self._flushing.done():
+            outlets = [outlet for outlet in self._outlets.values() if outlet.holds_back]
+            if outlets:
+                self._flushing = asyncio.ensure_future(self._flush(outlets))
 
-    async def _flush(self) -> None:
+    async def _flush(self, outlets: list[Outlet]) -> None:
         """The input of an endless job pauses: whoever reads its output must not wait for more of it."""
         try:
-            for outlet in self._outlets.values():
+            for outlet in outlets:
                 await asyncio.to_thread(outlet.flush)
         except VelostreamError as error:
             self._fail(error)

@@ -15,6 +15,9 @@ from velostream.runtime.failures.base import FailureStrategy
 from velostream.runtime.lane import Lane
 from velostream.runtime.ticket import Ticket
 
+# How long an endless job's rows are held back at most while more are written.
+FLUSH_SECONDS = 0.005
+
 
 class Outlet:
     """A sink of the job. `encode` runs in the lanes side by side, `write` one call at a time.
@@ -31,11 +34,20 @@ class Outlet:
         self._writer: SinkWriter | None = None
         self._lock = Lock()
         self._what = f"sink '{sink.name}'"
+        # When a sink that holds rows back is to be flushed next (time.perf_counter); None: never.
+        self._flush_at: float | None = None
 
     def open(self, bounded: bool, strategy: FailureStrategy) -> None:
         """Open the sink. Raises ConnectorError after the strategy's retries."""
         self._strategy = strategy
         self._writer = strategy.call(self._what, lambda: self.sink.open(self.schema, bounded))
+        if not bounded and type(self._writer).flush is not SinkWriter.flush:
+            self._flush_at = 0.0
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether an endless job must flush it for its readers."""
+        return self._flush_at is not None
 
     @property
     def writer(self) -> SinkWriter:
@@ -56,6 +68,10 @@ class Outlet:
         try:
             self._strategy.call(self._what, lambda: self.writer.write(payload, rows))
             self.rows += rows
+            if self._flush_at is not None and begun >= self._flush_at:
+                # While input keeps coming nobody else flushes.
+                self._flush_at = begun + FLUSH_SECONDS
+                self.writer.flush()
         finally:
             self._lock.release()
         lane.spend("write", begun)

@@ -7,11 +7,17 @@ import json
 import os
 import sys
 
+import pyarrow as pa
 import pytest
 
-from velostream.config.schema import JobConfig, ProcessorConfig
+from velostream.config.schema import FailureConfig, JobConfig, ProcessorConfig, SinkConfig
+from velostream.connectors.base import Sink, SinkWriter
 from velostream.connectors.console import ConsoleSinkConfig
+from velostream.runtime.failures.base import FailureStrategy
 from velostream.runtime.job import Job
+from velostream.runtime.lane import Lane
+from velostream.runtime.outlets import Outlet
+from velostream.runtime.ticket import Ticket
 from velostream.testing.scripted import SILENCE, ScriptedSourceConfig
 
 
@@ -40,3 +46,39 @@ def test_rows_reach_a_pipe_without_waiting_for_more(monkeypatch: pytest.MonkeyPa
     os.close(reading)
     assert [json.loads(line) for line in shown.splitlines()] == [{"b": 2}, {"b": 3}]
     assert job.report().state == "interrupted"
+
+
+class HoldingWriter(SinkWriter):
+    """Shows rows when it is flushed."""
+
+    def __init__(self) -> None:
+        self.held: list[object] = []
+        self.shown: list[object] = []
+
+    def write(self, payload: object, rows: int) -> None:
+        self.held.append(payload)
+
+    def flush(self) -> None:
+        self.shown, self.held = self.shown + self.held, []
+
+    def close(self, complete: bool) -> None:
+        self.flush()
+
+
+class HoldingSink(Sink):
+    Config = SinkConfig
+
+    def open(self, schema: pa.Schema, bounded: bool) -> SinkWriter:
+        return HoldingWriter()
+
+
+@pytest.mark.parametrize("bounded", [False, True])
+def test_rows_of_an_endless_job_are_shown_while_more_are_written(bounded: bool) -> None:
+    outlet = Outlet(HoldingSink("out", SinkConfig("holding")), "s", pa.schema([]))
+    outlet.open(bounded, FailureStrategy(FailureConfig(), ""))
+    assert outlet.holds_back is not bounded
+    outlet.write("a row", 1, Lane("lane", 0, None, print), Ticket(0, 0, lambda ticket: None))
+    writer = outlet.writer
+    assert isinstance(writer, HoldingWriter)
+    assert writer.shown == ([] if bounded else ["a row"])
+    outlet.close(True)
