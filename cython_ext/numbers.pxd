@@ -21,6 +21,10 @@ cdef extern from "powers.h" nogil:
     uint128 wide_power(int exponent)
 
 
+cdef extern from "fives.h" nogil:
+    int round_product(uint64_t digits, int64_t exponent, double* out)
+
+
 cdef extern from * nogil:
     int __builtin_ctzll(unsigned long long word)
 
@@ -457,7 +461,12 @@ cdef inline int to_double(const Number* number, double* out) noexcept nogil:
         else:
             value *= DOUBLE_POWERS[number.exponent]
     else:
-        value = round_text(number)
+        if not number.exact:
+            value = round_text(number)
+        elif number.mantissa == 0:
+            value = 0.0
+        elif not round_product(number.mantissa, number.exponent, &value):
+            value = round_text(number)
         if isinf(value):
             return INFINITE
     out[0] = -value if number.negative else value
