@@ -611,57 +611,43 @@ cdef class CsvDecoder(BatchBuilder):
 
     cdef int _read_texts(self, const Run* run, int column) noexcept nogil:
         cdef Slot* slot = &self.table.slots[column]
-        cdef const uint8_t* base = run.base
         cdef const uint32_t* bound = run.bounds + self.sources[column]
-        cdef Py_ssize_t fields = self.fields
-        cdef int quote = self.quote
-        cdef bint trims = run.ended and self.sources[column] == fields - 1
+        cdef bint trims = run.ended and self.sources[column] == self.fields - 1
         cdef Py_ssize_t row = self.table.rows
-        cdef int32_t* offsets = slot.offsets + row
-        cdef bint ascii = run.ascii
-        cdef bint doubled = run.doubled
         cdef Py_ssize_t length
         cdef Py_ssize_t i
-        cdef uint8_t* begin
         cdef uint8_t* out
         cdef int misfits = 0
         cdef Text text
         # The copies are of 16 bytes.
         if reserve_text(&self.table, slot, run.bounds[run.n * self.fields] - run.bounds[0] + 16) != OK:
             return -1
-        begin = slot.text
         out = text_place(&self.table, slot)
         for i in range(run.n):
-            text = text_of(base, bound, trims, quote)
-            bound += fields
+            text = text_of(run.base, bound, trims, self.quote)
+            bound += self.fields
             length = text.stop - text.start
             if text.quoted or not is_null(&self.nulls, text.start, length):
-                if ascii or is_utf8(text.start, text.stop):
-                    if not text.quoted or not doubled or find(text.start, text.stop, <uint8_t>quote) == text.stop:
+                if run.ascii or is_utf8(text.start, text.stop):
+                    if not text.quoted or not run.doubled or find(text.start, text.stop, self.quote) == text.stop:
                         memcpy(out, text.start, 16)
                         if length > 16:
                             memcpy(out + 16, text.start + 16, length - 16)
                         out += length
                     else:
-                        out = copy_quoted(out, text.start, text.stop, <uint8_t>quote)
+                        out = copy_quoted(out, text.start, text.stop, <uint8_t>self.quote)
                 else:
                     misfits += self._misfit(run, i, column, NOT_UTF8, &text)
             elif self._write_null(slot, row + i) != OK:
                 return -1
-            offsets[i + 1] = <int32_t>(out - begin)
+            slot.offsets[row + i + 1] = <int32_t>(out - slot.text)
         return misfits
 
     cdef int _read_integers(self, const Run* run, int column) noexcept nogil:
         cdef Slot* slot = &self.table.slots[column]
-        cdef const uint8_t* base = run.base
         cdef const uint32_t* bound = run.bounds + self.sources[column]
-        cdef Py_ssize_t fields = self.fields
-        cdef int quote = self.quote
-        cdef bint trims = run.ended and self.sources[column] == fields - 1
-        cdef bint quick = not self.nulls.numeric
+        cdef bint trims = run.ended and self.sources[column] == self.fields - 1
         cdef Py_ssize_t row = self.table.rows
-        cdef int64_t* wide = <int64_t*>slot.values + row
-        cdef int width = slot.width
         cdef int64_t low = slot.low
         cdef int64_t high = slot.high
         cdef int64_t value = 0
@@ -670,20 +656,16 @@ cdef class CsvDecoder(BatchBuilder):
         cdef int status
         cdef Text text
         for i in range(run.n):
-            text = text_of(base, bound, trims, quote)
-            bound += fields
+            text = text_of(run.base, bound, trims, self.quote)
+            bound += self.fields
+            self.table.rows = row + i
             if (
-                (quick or text.quoted)
+                (not self.nulls.numeric or text.quoted)
                 and short_integer(text.start, text.stop - text.start, &value)
                 and low <= value <= high
             ):
-                if width == 8:
-                    wide[i] = value
-                else:
-                    self.table.rows = row + i
-                    put_integer(&self.table, slot, value)
+                put_integer(&self.table, slot, value)
                 continue
-            self.table.rows = row + i
             status = self._read_other(run, i, column, &text)
             if status < 0:
                 return -1
@@ -692,12 +674,8 @@ cdef class CsvDecoder(BatchBuilder):
 
     cdef int _read_doubles(self, const Run* run, int column) noexcept nogil:
         cdef Slot* slot = &self.table.slots[column]
-        cdef const uint8_t* base = run.base
         cdef const uint32_t* bound = run.bounds + self.sources[column]
-        cdef Py_ssize_t fields = self.fields
-        cdef int quote = self.quote
-        cdef bint trims = run.ended and self.sources[column] == fields - 1
-        cdef bint quick = not self.nulls.numeric
+        cdef bint trims = run.ended and self.sources[column] == self.fields - 1
         cdef Py_ssize_t row = self.table.rows
         cdef double* values = <double*>slot.values + row
         cdef Py_ssize_t i
@@ -705,9 +683,9 @@ cdef class CsvDecoder(BatchBuilder):
         cdef int status
         cdef Text text
         for i in range(run.n):
-            text = text_of(base, bound, trims, quote)
-            bound += fields
-            if (quick or text.quoted) and short_double(
+            text = text_of(run.base, bound, trims, self.quote)
+            bound += self.fields
+            if (not self.nulls.numeric or text.quoted) and short_double(
                 text.start, text.stop - text.start, values + i
             ):
                 continue
@@ -720,12 +698,8 @@ cdef class CsvDecoder(BatchBuilder):
 
     cdef int _read_timestamps(self, const Run* run, int column) noexcept nogil:
         cdef Slot* slot = &self.table.slots[column]
-        cdef const uint8_t* base = run.base
         cdef const uint32_t* bound = run.bounds + self.sources[column]
-        cdef Py_ssize_t fields = self.fields
-        cdef int quote = self.quote
-        cdef bint trims = run.ended and self.sources[column] == fields - 1
-        cdef bint quick = not self.nulls.numeric
+        cdef bint trims = run.ended and self.sources[column] == self.fields - 1
         cdef Py_ssize_t row = self.table.rows
         cdef int64_t* values = <int64_t*>slot.values + row
         cdef Py_ssize_t i
@@ -734,9 +708,9 @@ cdef class CsvDecoder(BatchBuilder):
         cdef int status
         cdef Text text
         for i in range(run.n):
-            text = text_of(base, bound, trims, quote)
-            bound += fields
-            if (quick or text.quoted) and short_timestamp(
+            text = text_of(run.base, bound, trims, self.quote)
+            bound += self.fields
+            if (not self.nulls.numeric or text.quoted) and short_timestamp(
                 text.start, text.stop - text.start, &self.day, values + i, &naive
             ):
                 if slot.zoned:
@@ -750,19 +724,16 @@ cdef class CsvDecoder(BatchBuilder):
         return misfits
 
     cdef int _read_others(self, const Run* run, int column) noexcept nogil:
-        cdef const uint8_t* base = run.base
         cdef const uint32_t* bound = run.bounds + self.sources[column]
-        cdef Py_ssize_t fields = self.fields
-        cdef int quote = self.quote
-        cdef bint trims = run.ended and self.sources[column] == fields - 1
+        cdef bint trims = run.ended and self.sources[column] == self.fields - 1
         cdef Py_ssize_t row = self.table.rows
         cdef Py_ssize_t i
         cdef int misfits = 0
         cdef int status
         cdef Text text
         for i in range(run.n):
-            text = text_of(base, bound, trims, quote)
-            bound += fields
+            text = text_of(run.base, bound, trims, self.quote)
+            bound += self.fields
             self.table.rows = row + i
             status = self._read_other(run, i, column, &text)
             if status < 0:
