@@ -61,7 +61,7 @@ cdef void _tumble(const int64_t* values, const int32_t* rows, Py_ssize_t n, int6
     # Times mostly stay in the window of the row before: comparing is cheaper than dividing.
     for j in range(n):
         time = values[j if rows == NULL else rows[j]]
-        if time < start or <uint64_t>time - <uint64_t>start >= span:
+        if (time < start) | (<uint64_t>time - <uint64_t>start >= span):
             start = floor_to(time, size)
             span = 0 if start == INT64_MIN else <uint64_t>size  # a start that did not fit tells nothing
         out[j] = start
