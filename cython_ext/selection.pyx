@@ -137,7 +137,7 @@ cdef void gather_text(
         size = out_offsets[j + 1] - out_offsets[j]
         if size <= WIDE and begin + WIDE <= text_bytes:
             memcpy(out + out_offsets[j], text + begin, WIDE)
-        else:
+        elif size:
             memcpy(out + out_offsets[j], text + begin, size)
 
 

@@ -217,8 +217,9 @@ cdef void find_equal(const Operand* texts, Py_ssize_t n, Text wanted, uint8_t* b
     cdef uint8_t byte
     cdef bint same
     cdef const uint8_t* end = texts.column.values + texts.column.offsets[n]
-    memcpy(&wanted_word, wanted.at, size)
-    memset(&mask, 0xFF, size)
+    if size:
+        memcpy(&wanted_word, wanted.at, size)
+        memset(&mask, 0xFF, size)
     for i in range(0, n, 8):
         byte = 0
         for k in range(<int>min(n - i, <Py_ssize_t>8)):
@@ -227,7 +228,9 @@ cdef void find_equal(const Operand* texts, Py_ssize_t n, Text wanted, uint8_t* b
                 memcpy(&word, text.at, 8)
                 same = (text.size == wanted.size) & (word & mask == wanted_word)
             else:
-                same = text.size == wanted.size and memcmp(text.at, wanted.at, wanted.size) == 0
+                same = text.size == wanted.size and (
+                    text.size == 0 or memcmp(text.at, wanted.at, wanted.size) == 0
+                )
             byte |= <uint8_t>(same << k)
         bits[i >> 3] = byte
 

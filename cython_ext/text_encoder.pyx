@@ -356,7 +356,7 @@ cdef bint encode_csv_rows(
                 offsets = field.column.offsets + i
                 text = field.column.values + offsets[0]
                 size = offsets[1] - offsets[0]
-                if size == style.null_size and memcmp(text, style.null, size) == 0 or size == 0:
+                if size == 0 or size == style.null_size and memcmp(text, style.null, size) == 0:
                     pass
                 elif size <= WIDE <= field.end - text:
                     if csv_plain(text, style.marks) >= size:
