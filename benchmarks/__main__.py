@@ -20,6 +20,7 @@ from benchmarks.table import from_json, markdown, show, to_json, write
 SCENARIOS = {
     "ndjson_tumble": 10_000_000,
     "json_decode": 10_000_000,
+    "csv_decode": 2_000_000,
     "filter_project": 10_000_000,
     "whole_process": 10_000_000,
     "start_up": 100_000,

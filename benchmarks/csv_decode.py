@@ -1,7 +1,8 @@
 """CSV in a file to Arrow columns in memory, one thread: trades and flights, as they are and with text quoted.
 
-Every reader is given the types, the quote and the text of NULL; nothing is inferred. A run reads the file
-twice and counts the second time, with memory that is there. Results are compared value by value.
+Every reader is given the types, the quote and the text of NULL; nothing is inferred. Batches are taken as
+they come and let go, as a stream does. A run reads the file twice and counts the second time, with memory
+that is there. Results are compared value by value.
 """
 
 from __future__ import annotations
@@ -75,8 +76,11 @@ def main(records: int) -> None:
 def check(contender: Contender, name: str, records: int) -> None:
     """Raises SystemExit unless the columns are those of the first contender."""
     path, given = file_of(name, records), INPUTS[name]
-    base, found = (READERS[engine](path, given) for engine in ("duckdb", contender.argument.split(":")[0]))
-    if not found.num_rows or not found.cast(base.schema).equals(base):
+    base, found = (
+        pa.Table.from_batches(READERS[engine](path, given)).cast(given.schema)
+        for engine in ("duckdb", contender.argument.split(":")[0])
+    )
+    if not found.num_rows or not found.equals(base):
         raise SystemExit(f"{contender.name} reads other values than the first contender")
 
 
@@ -86,27 +90,27 @@ def run(argument: str, records: int) -> dict[str, float]:
     path, given = file_of(name, records), INPUTS[name]
     for _ in range(2):
         begun = time.perf_counter()
-        rows = READERS[engine](path, given).num_rows
+        rows = sum(batch.num_rows for batch in READERS[engine](path, given))
         seconds = time.perf_counter() - begun
     return {"seconds": seconds, "records": rows}
 
 
-def read_duckdb(path: Path, given: Input) -> pa.Table:
+def read_duckdb(path: Path, given: Input) -> Iterator[pa.RecordBatch]:
     import duckdb
 
     names = {_TEXT: "VARCHAR", _INTEGER: "BIGINT", pa.float64(): "DOUBLE", pa.timestamp("us"): "TIMESTAMP"}
     columns = ", ".join(f"'{name}': '{names[type]}'" for name, type in given.columns.items())
     null = "" if given.null is None else f", nullstr = '{given.null}'"
     with duckdb.connect(config={"threads": 1}) as connection:
-        return connection.sql(
+        yield from connection.sql(
             f"""
             SELECT * FROM read_csv('{path}', auto_detect = false, header = true, delim = ',', quote = '"',
                                    escape = '"', new_line = '\\n', columns = {{{columns}}}{null})
             """
-        ).to_arrow_table()
+        ).to_arrow_reader(SLICE_ROWS)
 
 
-def read_pyarrow(path: Path, given: Input) -> pa.Table:
+def read_pyarrow(path: Path, given: Input) -> Iterator[pa.RecordBatch]:
     from pyarrow import csv as arrow_csv
 
     # It takes a `Z` only in a column with a zone.
@@ -114,9 +118,9 @@ def read_pyarrow(path: Path, given: Input) -> pa.Table:
         name: pa.timestamp("us", "UTC") if pa.types.is_timestamp(type) else type
         for name, type in given.columns.items()
     }
-    table = arrow_csv.read_csv(
+    yield from arrow_csv.open_csv(
         path,
-        read_options=arrow_csv.ReadOptions(use_threads=False),
+        read_options=arrow_csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
         convert_options=arrow_csv.ConvertOptions(
             column_types=types,
             null_values=[] if given.null is None else [given.null],
@@ -124,17 +128,15 @@ def read_pyarrow(path: Path, given: Input) -> pa.Table:
             quoted_strings_can_be_null=False,
         ),
     )
-    return table.cast(given.schema)
 
 
-def read_velostream(path: Path, given: Input) -> pa.Table:
+def read_velostream(path: Path, given: Input) -> Iterator[pa.RecordBatch]:
     from velostream.formats.base import formats
     from velostream.sql.types import Field, Schema
 
     kind = formats["csv"]
     format = kind(kind.Options(nulls=[] if given.null is None else [given.null]))
     schema = Schema(tuple(Field(name, type) for name, type in given.columns.items()))
-    batches = []
     block = memoryview(bytearray(BLOCK_BYTES))
     with open(path, "rb", buffering=0) as file:
         layout = format.layout(file.read(1 << 20))
@@ -149,11 +151,10 @@ def read_velostream(path: Path, given: Input) -> pa.Table:
                 decoded = decoder.decode(block[:size], position, SLICE_ROWS)
                 if decoded.errors:
                     raise SystemExit(decoded.errors[0].detail)
-                batches.append(decoded.batch)
+                yield decoded.batch
                 position = decoded.next
             block[: held + got - size] = block[size : held + got]
             held += got - size
-    return pa.Table.from_batches(batches)
 
 
 READERS = {"duckdb": read_duckdb, "pyarrow": read_pyarrow, "velostream": read_velostream}
