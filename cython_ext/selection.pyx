@@ -7,7 +7,8 @@ still read. Positions are int64, as numpy takes them.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from cython_ext.arrow_column cimport Column, is_valid
+from cython_ext.arrow_column cimport Column
+from cython_ext.clock cimport enter_kernel, leave_kernel
 from cython_ext.operands cimport open_values
 
 import numpy as np
@@ -85,7 +86,9 @@ def true_rows(condition):
     rows = np.empty(column.n + 1, dtype=np.int64)
     out = rows
     with nogil:
+        enter_kernel()
         count = find_true(&column, &out[0])
+        leave_kernel()
     return None if count == column.n else rows[:count]
 
 
@@ -149,7 +152,9 @@ cdef object _valid_bits(const Column* column, const int64_t[::1] rows):
     bitmap = np.zeros((rows.shape[0] + 7) // 8, dtype=np.uint8)
     out = bitmap
     with nogil:
+        enter_kernel()
         gather_bits(&out[0], column.validity, column.offset, &rows[0], rows.shape[0])
+        leave_kernel()
     return pa.py_buffer(bitmap)
 
 
@@ -178,24 +183,31 @@ def take_rows(array, const int64_t[::1] rows):
     bits = 32 if text else type.bit_width
     text_bytes = open_values(array, bits, text, &column)
     with nogil:
+        enter_kernel()
         for j in range(n):
             outside |= <uint64_t>rows[j] >= <uint64_t>column.n
+        leave_kernel()
     if outside:
         raise IndexError(f"a selected row is not one of {column.n}")
     if text:
         starts = np.empty(n + 1, dtype=np.int32)
         offsets = starts
         with nogil:
+            enter_kernel()
             size = gather_offsets(&offsets[0], column.offsets, &rows[0], n)
+            leave_kernel()
         values = np.empty(size + WIDE, dtype=np.uint8)
         out = values
         with nogil:
+            enter_kernel()
             gather_text(&out[0], &offsets[0], column.values, text_bytes, column.offsets, &rows[0], n)
+            leave_kernel()
         buffers = [_valid_bits(&column, rows), pa.py_buffer(starts), pa.py_buffer(values[:size])]
         return pa.Array.from_buffers(type, n, buffers)
     values = np.zeros((n + 7) // 8, dtype=np.uint8) if bits == 1 else np.empty(n * bits // 8, dtype=np.uint8)
     out = values
     with nogil:
+        enter_kernel()
         if bits == 64:
             gather[int64_t](<int64_t*>&out[0], <const int64_t*>column.values, &rows[0], n)
         elif bits == 32:
@@ -208,4 +220,5 @@ def take_rows(array, const int64_t[::1] rows):
             gather[uint8_t](<uint8_t*>&out[0], column.values, &rows[0], n)
         else:
             gather_bits(&out[0], column.values, column.offset, &rows[0], n)
+        leave_kernel()
     return pa.Array.from_buffers(type, n, [_valid_bits(&column, rows), pa.py_buffer(values)])

@@ -7,6 +7,7 @@ pyarrow string arrays (or scalars) and int64 arrays (or scalars), of the same nu
 from libc.stdint cimport INT32_MAX, INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
+from cython_ext.clock cimport enter_kernel, leave_kernel
 from cython_ext.operands cimport (
     Operand,
     Text,
@@ -246,7 +247,9 @@ def equal_text(texts, wanted):
     if n:
         out = bits
         with nogil:
+            enter_kernel()
             find_equal(&left, n, text_at(&right, 0), &out[0])
+            leave_kernel()
     return pa.Array.from_buffers(pa.bool_(), n, [validity_of(&left, &right, n), pa.py_buffer(bits)])
 
 

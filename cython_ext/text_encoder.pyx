@@ -22,6 +22,7 @@ import json
 import pyarrow as pa
 
 from cython_ext.arrow_column cimport Column, bit_at, is_valid
+from cython_ext.clock cimport enter_kernel, leave_kernel
 from cython_ext.operands cimport open_values
 from cython_ext.value_text cimport (
     MAX_BOOLEAN_TEXT,
@@ -550,7 +551,9 @@ cdef class _TextEncoder:
             out.at = out.base
             out.end = out.base + room + out.spare
             with nogil:
+                enter_kernel()
                 done = self._encode_rows(fields, n, &out)
+                leave_kernel()
             if not done:
                 raise MemoryError
             encoded.encoder = self
