@@ -209,7 +209,7 @@ cdef inline int put_number(Table* table, Slot* slot, const Number* number) noexc
         return put_instant(table, slot, value, False)
     # Division towards minus infinity: the day that holds the time.
     (<int32_t*>slot.values)[table.rows] = <int32_t>(
-        (value - (86_399_999_999LL if value < 0 else 0)) // 86_400_000_000LL
+        value // 86_400_000_000LL - (value % 86_400_000_000LL < 0)
     )
     mark_filled(table, slot)
     return OK

@@ -141,7 +141,8 @@ cdef int read_escape(Cursor* cursor, uint8_t** out) noexcept nogil:
     cdef int low
     cdef uint8_t* to = out[0]
     cdef int byte = peek(cursor)
-    if byte < 0:
+    # A newline ends the record wherever it stands, and is not passed.
+    if byte < 0 or byte == c'\n':
         return INCOMPLETE
     cursor.at += 1
     if byte == c'u':
