@@ -226,8 +226,8 @@ cdef inline int pass_text(Cursor* cursor, Py_ssize_t max_text, bint* escaped) no
                 return reason
             continue
         if byte < 0x20:
-            if byte == c'\r' and cursor.end - cursor.at > 1:
-                byte = cursor.at[1]
+            if byte == c'\r':
+                byte = cursor.at[1] if cursor.end - cursor.at > 1 else c'\n'
             return INCOMPLETE if byte == c'\n' else CONTROL
         length = utf8_length(cursor.at, cursor.end)
         if length == 0:

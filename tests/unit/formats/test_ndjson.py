@@ -298,6 +298,8 @@ def test_a_time_is_read_to_the_microsecond_or_refused(
         ('"2012-02-29"', None, date(2012, 2, 29)),
         ('"1900-02-29"', None, "type.date"),
         ('"2012-02-29T00:00:00"', None, "type.date"),
+        ("-86400000", None, date(1969, 12, 31)),
+        ("-86400001", None, date(1969, 12, 30)),
         ("-1", None, date(1969, 12, 31)),
         ("86400", "s", date(1970, 1, 2)),
         ('"29.02.2012"', "%d.%m.%Y", date(2012, 2, 29)),
@@ -376,6 +378,17 @@ def test_an_error_names_the_record_and_what_was_expected(record: str | bytes, co
     assert (error.code, error.start, error.end) == (code, 9, 9 + len(record))
     assert error.detail.startswith(detail)
     assert error.column == ("v" if "column" in detail else None)
+
+
+def test_a_backslash_at_the_end_of_a_line_does_not_take_the_next_record_along() -> None:
+    data = '{"v":"\\\n{"v":"2"}\n{"v":"\\u\n{"v":"\\ud800\\\n{"v":"3"}'
+    decoded = decode(data, Field("v", VARCHAR))
+    assert decoded.batch.to_pylist() == [{"v": "2"}, {"v": "3"}]
+    assert [data[error.start : error.end] for error in decoded.errors] == [
+        '{"v":"\\',
+        '{"v":"\\u',
+        '{"v":"\\ud800\\',
+    ]
 
 
 def test_nesting_is_bounded_by_max_depth_the_record_included() -> None:
