@@ -44,12 +44,17 @@ test-interpreters:
 	    fi; \
 	done
 
-# The peers go into the same environment; no job and no test needs them.
-$(VENV)/.bench: $(VENV)/.built
-	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -c requirements.lock -e '.[bench]'
+# The peers go into the same environment; no job and no test needs them. Not by `-e '.[bench]'`, which would
+# compile the kernels again.
+BENCH_EXTRA := import tomllib; \
+    print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"], sep="\n")
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(PY) -c '$(BENCH_EXTRA)' > $@.txt
+	$(PY) -m pip install -q --disable-pip-version-check -c requirements.lock -r $@.txt
 	touch $@
 
-bench: $(VENV)/.bench
+bench: build $(VENV)/.bench
 	$(PY) -m benchmarks --only "$(ONLY)" --runs $(RUNS) $(if $(RECORDS),--records $(RECORDS))
 
 # Puts the last table of `make bench` into benchmarks/README.md.
