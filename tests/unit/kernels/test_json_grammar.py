@@ -1,7 +1,7 @@
 """What the NDJSON decoder accepts, and why it refuses the rest: RFC 8259, rule by rule.
 
-Every record is read alone in a buffer of its size, behind records of the same keys, and in front of others, for
-the decoder has a way of its own for each; the answers must agree. Section numbers are those of the RFC.
+Every record is read alone in a buffer of its size, behind records of the same keys, and in front of others
+(the decoder has a way of its own for each); the answers must agree. Section numbers are those of the RFC.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def test_a_number_of_section_6_is_read_exactly(text: str) -> None:
 
 
 NO_NUMBERS = {
-    Reason.BAD_NUMBER: "- -- -a -.5 1. 1.e5 -1. 1e 1e+ 1E- 1e1.5 00 01 -01 007 1.5e 0.e1 -Infinity -NaN --1 -+1",
+    Reason.BAD_NUMBER: "- -- -a -.5 1. 1.e5 -1. 1e 1e+ 1E- 1e1.5 00 01 -01 007 1.5e 0.e1 -Infinity -NaN -+1",
     Reason.VALUE_EXPECTED: "+1 .5 . e5 NaN Infinity nan inf 'a' a ) undefined",
     Reason.COMMA_EXPECTED: "0x10 1_0 1f 1.5.5 0b1 1+1 1-1 5% 1e5e5 1a 1n",
 }
