@@ -12,6 +12,7 @@ instructions; flags are made by a second pass when there is one.
 from libc.math cimport fmod, isfinite, pow, round as round_half_away
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uintptr_t
 
+from cython_ext.clock cimport enter_kernel, leave_kernel
 from cython_ext.operands cimport Operand, flags_of, open_operand, rows_of, validity_of
 
 import numpy as np
@@ -121,16 +122,20 @@ cdef object _binary_i64(Loop loop, object first, object second):
         out = values
         to = &out[0]
     with nogil:
+        enter_kernel()
         any_flag = loop(<const int64_t*>left.column.values, left.step, <const int64_t*>right.column.values, right.step,
                         n, to, NULL)
+        leave_kernel()
     result = pa.Array.from_buffers(pa.int64(), n, [validity_of(&left, &right, n), pa.py_buffer(values)])
     if not any_flag:
         return result, None
     owner = np.zeros(n, dtype=np.uint8)
     flags = owner
     with nogil:
+        enter_kernel()
         loop(<const int64_t*>left.column.values, left.step, <const int64_t*>right.column.values, right.step,
              n, to, &flags[0])
+        leave_kernel()
     return result, flags_of(flags, &left, &right, owner)
 
 
@@ -181,6 +186,7 @@ cdef object _divide_f64(object first, object second, bint remainder):
     a = <const double*>left.column.values
     b = <const double*>right.column.values
     with nogil:
+        enter_kernel()
         if remainder:
             for i in range(n):
                 divisor = b[i * right.step]
@@ -191,14 +197,17 @@ cdef object _divide_f64(object first, object second, bint remainder):
                 divisor = b[i * right.step]
                 any_zero |= divisor == 0
                 out[i] = a[i * left.step] / divisor
+        leave_kernel()
     result = pa.Array.from_buffers(pa.float64(), n, [validity_of(&left, &right, n), pa.py_buffer(values)])
     if not any_zero:
         return result, None
     owner = np.zeros(n, dtype=np.uint8)
     flags = owner
     with nogil:
+        enter_kernel()
         for i in range(n):
             flags[i] = b[i * right.step] == 0
+        leave_kernel()
     return result, flags_of(flags, &left, &right, owner)
 
 
@@ -250,6 +259,7 @@ cdef object _binary_decimal(Operation operation, object first, object second, ob
     left_values = <const int128*>left.column.values
     right_values = <const int128*>right.column.values
     with nogil:
+        enter_kernel()
         for i in range(n):
             bad = multiply_i128(left_values[i * left.step], left_factor, &a)
             bad |= multiply_i128(right_values[i * right.step], right_factor, &b)
@@ -258,6 +268,7 @@ cdef object _binary_decimal(Operation operation, object first, object second, ob
             out[i] = value
             flags[i] = bad
             any_flag |= bad
+        leave_kernel()
     result = pa.Array.from_buffers(result_type, n, [validity_of(&left, &right, n), pa.py_buffer(values)])
     return result, flags_of(flags, &left, &right, owner) if any_flag else None
 
@@ -307,6 +318,7 @@ def rescale_decimal(decimals, result_type):
     out = <int128*><uintptr_t>out_values.ctypes.data
     values = <const int128*>operand.column.values
     with nogil:
+        enter_kernel()
         for i in range(n):
             if shift >= 0:
                 bad = multiply_i128(values[i], factor, &value)
@@ -322,6 +334,7 @@ def rescale_decimal(decimals, result_type):
             out[i] = value
             flags[i] = bad
             any_flag |= bad
+        leave_kernel()
     result = pa.Array.from_buffers(result_type, n, [validity_of(&operand, &operand, n), pa.py_buffer(out_values)])
     return result, flags_of(flags, &operand, &operand, owner) if any_flag else None
 
@@ -347,6 +360,7 @@ def round_f64(doubles, digits):
     values = <const double*>left.column.values
     places = <const int64_t*>right.column.values
     with nogil:
+        enter_kernel()
         for i in range(n):
             value = values[i * left.step]
             place = places[i * right.step]
@@ -358,6 +372,7 @@ def round_f64(doubles, digits):
                 factor = pow(10.0, <double>place)
                 rounded = round_half_away(value * factor) / factor
                 out[i] = rounded if isfinite(rounded) else value
+        leave_kernel()
     return pa.Array.from_buffers(pa.float64(), n, [validity_of(&left, &right, n), pa.py_buffer(results)])
 
 
@@ -400,12 +415,14 @@ def round_i64(integers, digits):
     values = <const int64_t*>left.column.values
     places = <const int64_t*>right.column.values
     with nogil:
+        enter_kernel()
         for i in range(n):
             # Digits beyond a few dozen all mean the same, and their negation must not overflow.
             round_i128(values[i * left.step], -max(places[i * right.step], <int64_t>-64), &value)
             out[i] = <int64_t>value
             flags[i] = not INT64_MIN <= value <= INT64_MAX
             any_flag |= flags[i]
+        leave_kernel()
     result = pa.Array.from_buffers(pa.int64(), n, [validity_of(&left, &right, n), pa.py_buffer(results)])
     return result, flags_of(flags, &left, &right, owner) if any_flag else None
 
@@ -435,11 +452,13 @@ def round_decimal(decimals, digits, result_type):
     values = <const int128*>left.column.values
     places = <const int64_t*>right.column.values
     with nogil:
+        enter_kernel()
         for i in range(n):
             flags[i] = round_i128(values[i * left.step], scale - min(max(places[i * right.step], <int64_t>-64),
                                                                      <int64_t>64), &value)
             flags[i] |= value >= limit or value <= -limit
             out[i] = value
             any_flag |= flags[i]
+        leave_kernel()
     result = pa.Array.from_buffers(result_type, n, [validity_of(&left, &right, n), pa.py_buffer(results)])
     return result, flags_of(flags, &left, &right, owner) if any_flag else None

@@ -15,6 +15,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport strtod
 from libc.string cimport memcpy
 
+from cython_ext.clock cimport enter_kernel, leave_kernel
 from cython_ext.operands cimport Operand, Text, flags_of, is_known, open_operand, text_at, validity_of
 
 from cython_ext.times cimport days_in, days_of
@@ -254,6 +255,7 @@ def parse_i64(texts):
     out = values
     flags = owner
     with nogil:
+        enter_kernel()
         for i in range(n):
             if not is_known(&text, i):
                 continue
@@ -264,6 +266,7 @@ def parse_i64(texts):
             else:
                 flags[i] = 1
                 any_flag = True
+        leave_kernel()
     result = pa.Array.from_buffers(pa.int64(), n, [validity_of(&text, &text, n), pa.py_buffer(values)])
     return result, owner.view(np.bool_) if any_flag else None
 
@@ -286,6 +289,7 @@ def parse_decimal(texts, result_type):
     out = <int128*><uintptr_t>values.ctypes.data
     flags = owner
     with nogil:
+        enter_kernel()
         for i in range(n):
             if not is_known(&text, i):
                 continue
@@ -296,6 +300,7 @@ def parse_decimal(texts, result_type):
             else:
                 flags[i] = 1
                 any_flag = True
+        leave_kernel()
     result = pa.Array.from_buffers(result_type, n, [validity_of(&text, &text, n), pa.py_buffer(values)])
     return result, owner.view(np.bool_) if any_flag else None
 
@@ -316,6 +321,7 @@ def parse_f64(texts):
     out = values
     flags = owner
     with nogil:
+        enter_kernel()
         for i in range(n):
             if not is_known(&text, i):
                 continue
@@ -325,6 +331,7 @@ def parse_f64(texts):
             elif not scan_special(trimmed, &out[i]):
                 flags[i] = 1
                 any_flag = True
+        leave_kernel()
     result = pa.Array.from_buffers(pa.float64(), n, [validity_of(&text, &text, n), pa.py_buffer(values)])
     return result, owner.view(np.bool_) if any_flag else None
 
@@ -424,10 +431,12 @@ def parse_timestamp(texts):
     out = values
     flags = owner
     with nogil:
+        enter_kernel()
         for i in range(n):
             if is_known(&text, i) and not scan_timestamp(trim(text_at(&text, i)), &out[i]):
                 flags[i] = 1
                 any_flag = True
+        leave_kernel()
     result = pa.Array.from_buffers(pa.timestamp("us"), n, [validity_of(&text, &text, n), pa.py_buffer(values)])
     return result, owner.view(np.bool_) if any_flag else None
 
@@ -448,10 +457,12 @@ def decimal_to_i64(decimals):
     out = results
     flags = owner
     with nogil:
+        enter_kernel()
         for i in range(n):
             out[i] = <int64_t>values[i]
             flags[i] = not INT64_MIN <= values[i] <= INT64_MAX
             any_flag |= flags[i]
+        leave_kernel()
     result = pa.Array.from_buffers(pa.int64(), n, [validity_of(&operand, &operand, n), pa.py_buffer(results)])
     return result, flags_of(flags, &operand, &operand, owner) if any_flag else None
 
@@ -487,6 +498,7 @@ def decimal_to_f64(decimals):
     results = np.zeros(n, dtype=np.float64)
     out = results
     with nogil:
+        enter_kernel()
         for i in range(n):
             value = values[i]
             if scale <= 22 and -EXACT <= value <= EXACT:
@@ -497,6 +509,7 @@ def decimal_to_f64(decimals):
                 out[i] = strtod(digits, NULL)
                 if value < 0:
                     out[i] = -out[i]
+        leave_kernel()
     return pa.Array.from_buffers(pa.float64(), n, [validity_of(&operand, &operand, n), pa.py_buffer(results)])
 
 
@@ -517,6 +530,7 @@ def f64_to_i64(doubles):
     out = results
     flags = owner
     with nogil:
+        enter_kernel()
         for i in range(n):
             value = rint(values[i])
             if -9223372036854775808.0 <= value < 9223372036854775808.0:
@@ -524,6 +538,7 @@ def f64_to_i64(doubles):
             else:
                 flags[i] = 1
                 any_flag = True
+        leave_kernel()
     result = pa.Array.from_buffers(pa.int64(), n, [validity_of(&operand, &operand, n), pa.py_buffer(results)])
     return result, flags_of(flags, &operand, &operand, owner) if any_flag else None
 
@@ -548,6 +563,7 @@ def f64_to_decimal(doubles, result_type):
     out = <int128*><uintptr_t>results.ctypes.data
     flags = owner
     with nogil:
+        enter_kernel()
         for i in range(n):
             value = round_half_away(values[i] * factor)
             # The limit as a double may be a little above the exact one.
@@ -556,6 +572,7 @@ def f64_to_decimal(doubles, result_type):
             else:
                 flags[i] = 1
                 any_flag = True
+        leave_kernel()
     result = pa.Array.from_buffers(result_type, n, [validity_of(&operand, &operand, n), pa.py_buffer(results)])
     return result, flags_of(flags, &operand, &operand, owner) if any_flag else None
 
@@ -582,6 +599,7 @@ def format_decimal(decimals):
     offsets = sizes
     data = block
     with nogil:
+        enter_kernel()
         for i in range(n):
             if is_known(&operand, i):
                 value = values[i]
@@ -598,6 +616,7 @@ def format_decimal(decimals):
                     data[at] = <uint8_t>c"0" if k < zeros else <uint8_t>digits[k - zeros]
                     at += 1
             offsets[i + 1] = <int32_t>at
+        leave_kernel()
     return pa.Array.from_buffers(pa.string(), n, [validity_of(&operand, &operand, n), pa.py_buffer(sizes),
                                                   pa.py_buffer(block[:at].copy())])
 
@@ -717,9 +736,11 @@ def spell_f64(shortest):
     offsets = sizes
     data = block
     with nogil:
+        enter_kernel()
         for i in range(n):
             if is_known(&text, i):
                 at += write_double(text_at(&text, i), &data[at])
             offsets[i + 1] = <int32_t>at
+        leave_kernel()
     return pa.Array.from_buffers(pa.string(), n, [validity_of(&text, &text, n), pa.py_buffer(sizes),
                                                   pa.py_buffer(block[:at].copy())])

@@ -34,6 +34,7 @@ from cython_ext.batch_builder cimport (
     reserve_text,
     text_place,
 )
+from cython_ext.clock cimport enter_kernel, leave_kernel
 from cython_ext.csv_index cimport CsvIndex, csv_index, csv_masks_best, csv_masks_way
 from cython_ext.cursor cimport field_prefix, is_utf8, scan_load
 from cython_ext.numbers cimport Number, scan_text_number
@@ -342,7 +343,9 @@ cdef class CsvDecoder(BatchBuilder):
         self.begin(block, min(max_rows, room // RECORD_BYTES + 1), room)
         plant_overread(block + start, block + n)
         with nogil:
+            enter_kernel()
             status = self._decode(block, n, room, &next, max_rows)
+            leave_kernel()
         if status == NO_MEMORY:
             raise MemoryError
         return *self.finish(), next, self.table.record

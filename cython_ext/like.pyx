@@ -6,6 +6,7 @@ names one, and its pattern must be a constant.
 
 from libc.stdint cimport uint8_t
 
+from cython_ext.clock cimport enter_kernel, leave_kernel
 from cython_ext.operands cimport (
     Operand,
     Text,
@@ -121,6 +122,7 @@ def match_like(texts, patterns, escape):
     out = bits
     flags = owner
     with nogil:
+        enter_kernel()
         for i in range(n):
             current = text_at(&pattern, i)
             if ends_in_escape(current, mark):
@@ -128,6 +130,7 @@ def match_like(texts, patterns, escape):
                 any_flag = True
             else:
                 out[i] = matches(text_at(&text, i), current, mark) == YES
+        leave_kernel()
     packed = pa.py_buffer(np.packbits(bits, bitorder="little"))
     result = pa.Array.from_buffers(pa.bool_(), n, [validity_of(&text, &pattern, n), packed])
     return result, flags_of(flags, &text, &pattern, owner) if any_flag else None

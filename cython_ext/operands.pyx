@@ -3,6 +3,7 @@
 from libc.stdint cimport int32_t, uint8_t, uintptr_t
 
 from cython_ext.arrow_column cimport Column, is_valid, open_column, open_validity
+from cython_ext.clock cimport enter_kernel, leave_kernel
 from cython_ext.planted cimport plant_overread
 
 import numpy as np
@@ -93,9 +94,11 @@ cdef object validity_of(const Operand* left, const Operand* right, Py_ssize_t n)
     bitmap = np.zeros((n + 7) // 8, dtype=np.uint8)
     out = bitmap
     with nogil:
+        enter_kernel()
         for k in range((n + 7) // 8):
             i = k * 8
             out[k] = validity_byte(left, i, min(8, n - i)) & validity_byte(right, i, min(8, n - i))
+        leave_kernel()
     return pa.py_buffer(bitmap)
 
 
@@ -104,10 +107,12 @@ cdef object flags_of(uint8_t[::1] flags, const Operand* left, const Operand* rig
     cdef Py_ssize_t i
     cdef bint found = False
     with nogil:
+        enter_kernel()
         for i in range(flags.shape[0]):
             if flags[i]:
                 if is_known(left, i) and is_known(right, i):
                     found = True
                 else:
                     flags[i] = 0
+        leave_kernel()
     return owner.view(np.bool_) if found else None

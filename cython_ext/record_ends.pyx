@@ -9,6 +9,7 @@ All functions take bytes that begin at a record's start, and only count records 
 
 from libc.stdint cimport uint8_t
 
+from cython_ext.clock cimport enter_kernel, leave_kernel
 from cython_ext.csv_index cimport csv_last_end, csv_masks_best, csv_masks_way
 from cython_ext.cursor cimport Cursor, skip_space
 from cython_ext.planted cimport plant_overread
@@ -47,6 +48,7 @@ def take_lines(const uint8_t[::1] data, Py_ssize_t records):
     end = start + data.shape[0]
     taken = start
     with nogil:
+        enter_kernel()
         while records > 0:
             newline = find(taken, end, c'\n')
             if newline == end:
@@ -56,6 +58,7 @@ def take_lines(const uint8_t[::1] data, Py_ssize_t records):
             skip_space(&line)
             records -= line.at < newline
             taken = newline + 1
+        leave_kernel()
     return taken - start
 
 
@@ -89,10 +92,12 @@ def last_csv_record(const uint8_t[::1] data, uint8_t delimiter, int quote):
     plant_overread(start, start + data.shape[0])
     end = start + data.shape[0]
     with nogil:
+        enter_kernel()
         if quote < 0:
             behind = behind_last_newline(start, end)
         else:
             behind = csv_end(start, end, delimiter, <uint8_t>quote)
+        leave_kernel()
     return behind - start
 
 
@@ -109,10 +114,12 @@ def take_csv_records(const uint8_t[::1] data, Py_ssize_t records, uint8_t delimi
     end = start + data.shape[0]
     taken = start
     with nogil:
+        enter_kernel()
         while records > 0 and taken < end:
             behind = csv_record(taken, end, delimiter, quote)
             if behind == NULL:
                 break
             records -= not (taken[0] == c'\n' or (taken[0] == c'\r' and taken[1] == c'\n'))
             taken = behind
+        leave_kernel()
     return taken - start

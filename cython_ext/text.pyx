@@ -108,6 +108,7 @@ cdef object _parts(Part kind, object texts, object firsts, object counts):
     sizes = np.zeros(n + 1, dtype=np.int32)
     offsets = sizes
     with nogil:
+        enter_kernel()
         for i in range(n):
             if is_known(&text, i) and is_known(&first, i) and is_known(&count, i):
                 part = part_of(kind, text_at(&text, i), first_values[i * first.step],
@@ -116,16 +117,19 @@ cdef object _parts(Part kind, object texts, object firsts, object counts):
                 if total > INT32_MAX:
                     break
             offsets[i + 1] = <int32_t>total
+        leave_kernel()
     if total > INT32_MAX:
         raise OverflowError("the text of one batch exceeds 2 GiB")
     block = np.empty(max(total, 1), dtype=np.uint8)
     data = block
     with nogil:
+        enter_kernel()
         for i in range(n):
             if offsets[i + 1] > offsets[i]:
                 part = part_of(kind, text_at(&text, i), first_values[i * first.step],
                                count_values[i * count.step])
                 memcpy(&data[offsets[i]], part.at, part.size)
+        leave_kernel()
     return pa.Array.from_buffers(pa.string(), n, [_validity(&text, &first, &count, n), pa.py_buffer(sizes),
                                                   pa.py_buffer(block)])
 
@@ -139,8 +143,10 @@ cdef object _validity(const Operand* first, const Operand* second, const Operand
     known = np.zeros(n, dtype=np.uint8)
     out = known
     with nogil:
+        enter_kernel()
         for i in range(n):
             out[i] = is_known(first, i) and is_known(second, i) and is_known(third, i)
+        leave_kernel()
     return pa.py_buffer(np.packbits(known, bitorder="little"))
 
 
@@ -188,6 +194,7 @@ def find_text(texts, parts):
     values = np.zeros(n, dtype=np.int64)
     out = values
     with nogil:
+        enter_kernel()
         for i in range(n):
             if not (is_known(&text, i) and is_known(&part, i)):
                 continue
@@ -199,6 +206,7 @@ def find_text(texts, parts):
             elif found != NULL:
                 whole.size = found - whole.at
                 out[i] = count_characters(whole) + 1
+        leave_kernel()
     return pa.Array.from_buffers(pa.int64(), n, [validity_of(&text, &part, n), pa.py_buffer(values)])
 
 
@@ -274,6 +282,7 @@ cdef object _affix(object texts, object affixes, bint at_end):
     bits = np.zeros(n, dtype=np.uint8)
     out = bits
     with nogil:
+        enter_kernel()
         for i in range(n):
             if not (is_known(&text, i) and is_known(&affix, i)):
                 continue
@@ -282,6 +291,7 @@ cdef object _affix(object texts, object affixes, bint at_end):
             if wanted.size <= whole.size:
                 out[i] = starts(whole.at + (whole.size - wanted.size if at_end else 0),
                                 whole.at + whole.size, wanted)
+        leave_kernel()
     packed = pa.py_buffer(np.packbits(bits, bitorder="little"))
     return pa.Array.from_buffers(pa.bool_(), n, [validity_of(&text, &affix, n), packed])
 
@@ -324,19 +334,23 @@ def replace(texts, olds, news):
     sizes = np.zeros(n + 1, dtype=np.int32)
     offsets = sizes
     with nogil:
+        enter_kernel()
         for i in range(n):
             if is_known(&text, i) and is_known(&old, i) and is_known(&new, i):
                 total += replace_into(NULL, text_at(&text, i), text_at(&old, i), text_at(&new, i))
                 if total > INT32_MAX:
                     break
             offsets[i + 1] = <int32_t>total
+        leave_kernel()
     if total > INT32_MAX:
         raise OverflowError("the text of one batch exceeds 2 GiB")
     block = np.empty(max(total, 1), dtype=np.uint8)
     data = block
     with nogil:
+        enter_kernel()
         for i in range(n):
             if offsets[i + 1] > offsets[i]:
                 replace_into(&data[offsets[i]], text_at(&text, i), text_at(&old, i), text_at(&new, i))
+        leave_kernel()
     return pa.Array.from_buffers(pa.string(), n, [_validity(&text, &old, &new, n), pa.py_buffer(sizes),
                                                   pa.py_buffer(block)])
