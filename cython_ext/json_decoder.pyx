@@ -377,7 +377,9 @@ cdef void forget(Lead* lead) noexcept nogil:
     lead.words[0] = 1
 
 
-cdef void learn(Lead* lead, const uint8_t* start, const uint8_t* end, Action action, int column, Slot* slot) noexcept nogil:
+cdef void learn(
+    Lead* lead, const uint8_t* start, const uint8_t* end, Action action, int column, Slot* slot
+) noexcept nogil:
     """Remember what stands before a value, unless it is long."""
     forget(lead)
     if end - start > LEAD_BYTES:
@@ -399,7 +401,7 @@ cdef Action action_of(const Slot* slot) noexcept nogil:
         return READ_INTEGER
     if slot.kind == REAL:
         return READ_REAL
-    # Millions of seconds are the longest unit: what fits 43 bits fits in us.
+    # Seconds are the longest unit: 2 ** 43 of them fit 64 bits in us.
     if slot.kind == INSTANT and slot.places >= 0:
         return READ_INSTANT
     return READ_ANY
