@@ -9,6 +9,7 @@ from typing import Any
 
 from velostream.connectors.file.parts import cannot
 from velostream.errors import ConnectorError
+from velostream.kernels import native
 
 
 class Target:
@@ -44,7 +45,8 @@ class Target:
         done = 0
         try:
             while done < len(view):
-                count = self._file.write(view[done:])
+                with native:
+                    count = self._file.write(view[done:])
                 done += count
                 self.written += count
         except OSError as exc:
