@@ -10,8 +10,8 @@ import pyarrow as pa
 
 cimport cython
 from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t
-from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from cython_ext.arrow_column cimport (Column, check_rows, fixed_array, is_valid, open_column, open_validity,
                                        text_array, widen)
@@ -74,6 +74,7 @@ cdef extern from "wide.h" nogil:
 
 cdef extern from "large_array.h" nogil:
     void* large_array_grow(void* array, int64_t before, int64_t after)
+    void large_array_free(void* array, int64_t bytes)
     int64_t large_array_capacity(int64_t capacity, int64_t needed, int64_t least)
     void prefetch_row "large_array_prefetch"(const void* at, int64_t bytes)
 
@@ -202,7 +203,7 @@ cdef class Cells:
             raise MemoryError()
 
     def __dealloc__(self):
-        free(self.cells)
+        large_array_free(self.cells, self.capacity * self.stride)
         free(self.folds)
 
     def fresh(self):
@@ -352,7 +353,7 @@ cdef class Cells:
         with nogil:
             for j in range(n):
                 memcpy(cells + j * self.stride, self.cells + keep[j] * self.stride, self.stride)
-        free(self.cells)
+        large_array_free(self.cells, self.capacity * self.stride)
         self.cells = cells
         self.capacity = capacity
         self._collect()

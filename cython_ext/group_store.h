@@ -92,13 +92,13 @@ static inline int group_init(GroupStore *store, int by_word, int keyless)
 
 static inline void group_free(GroupStore *store)
 {
-    free(store->places);
+    large_array_free(store->places, (int64_t)sizeof(GroupPlace) << store->bits);
     free(store->memo);
-    free(store->words);
-    free(store->nulls);
-    free(store->keys);
-    free(store->windows);
-    free(store->arena);
+    large_array_free(store->words, store->capacity * 8);
+    large_array_free(store->nulls, store->capacity);
+    large_array_free(store->keys, store->capacity * (int64_t)sizeof(GroupKey));
+    large_array_free(store->windows, store->capacity * 8);
+    large_array_free(store->arena, store->arena_capacity);
 }
 
 static inline int64_t group_bytes(const GroupStore *store)
@@ -136,41 +136,65 @@ static inline int group_double(GroupStore *store)
             to = (to + 1) & mask;
         places[to] = place;
     }
-    free(store->places);
+    large_array_free(store->places, old * (int64_t)sizeof(GroupPlace));
     store->places = places;
     store->bits++;
+    return 0;
+}
+
+/* Resize an array by slot, when there is one. 0 or an error. */
+static inline int group_resize_array(void **array, int64_t size, int64_t before, int64_t after)
+{
+    void *resized;
+
+    if (*array == NULL)
+        return 0;
+    resized = large_array_grow(*array, before * size, after * size);
+    if (resized == NULL)
+        return GROUP_NO_MEMORY;
+    *array = resized;
+    return 0;
+}
+
+/* Make room for `after` slots, fewer or more than there is now. 0 or an error, after which there are no groups;
+ * their memory is lost, since its arrays no longer have one size. */
+static inline int group_resize(GroupStore *store, int64_t after)
+{
+    int64_t before = store->capacity;
+
+    if (group_resize_array((void **)&store->words, 8, before, after) < 0
+        || group_resize_array((void **)&store->nulls, 1, before, after) < 0
+        || group_resize_array((void **)&store->keys, (int64_t)sizeof(GroupKey), before, after) < 0
+        || group_resize_array((void **)&store->windows, 8, before, after) < 0) {
+        store->words = NULL;
+        store->nulls = NULL;
+        store->keys = NULL;
+        store->windows = NULL;
+        store->count = store->capacity = 0;
+        memset(store->places, 0, sizeof(GroupPlace) << store->bits);
+        memset(store->memo, 0, sizeof(GroupMemo) << GROUP_MEMO_BITS);
+        return GROUP_NO_MEMORY;
+    }
+    store->capacity = after;
     return 0;
 }
 
 /* Make room for one more slot. */
 static inline int group_grow(GroupStore *store)
 {
-    int64_t before = store->capacity;
-    int64_t after = large_array_capacity(before, store->count + 1, GROUP_FIRST_SLOTS);
-    void *grown;
-
-    if (store->by_word) {
-        if ((grown = large_array_grow(store->words, before * 8, after * 8)) == NULL)
+    if (store->capacity == 0) {
+        int64_t size = store->by_word ? 8 : (int64_t)sizeof(GroupKey);
+        void *first = large_array_grow(NULL, 0, GROUP_FIRST_SLOTS * size);
+        if (first == NULL)
             return GROUP_NO_MEMORY;
-        store->words = (uint64_t *)grown;
-        if (store->nulls != NULL) {
-            if ((grown = large_array_grow(store->nulls, before, after)) == NULL)
-                return GROUP_NO_MEMORY;
-            store->nulls = (uint8_t *)grown;
-        }
-    } else {
-        int64_t size = (int64_t)sizeof(GroupKey);
-        if ((grown = large_array_grow(store->keys, before * size, after * size)) == NULL)
-            return GROUP_NO_MEMORY;
-        store->keys = (GroupKey *)grown;
+        if (store->by_word)
+            store->words = (uint64_t *)first;
+        else
+            store->keys = (GroupKey *)first;
+        store->capacity = GROUP_FIRST_SLOTS;
+        return 0;
     }
-    if (store->windows != NULL) {
-        if ((grown = large_array_grow(store->windows, before * 8, after * 8)) == NULL)
-            return GROUP_NO_MEMORY;
-        store->windows = (int64_t *)grown;
-    }
-    store->capacity = after;
-    return 0;
+    return group_resize(store, large_array_capacity(store->capacity, store->count + 1, GROUP_FIRST_SLOTS));
 }
 
 /* The arena's place of a copy of the key, or an error. */
@@ -465,15 +489,8 @@ static inline const uint8_t *group_key_bytes(const GroupStore *store, int64_t sl
     return buffer;
 }
 
-/* A smaller array of the same beginning; the old one where there is no memory for a smaller one. */
-static inline void *group_shrunk(void *array, int64_t bytes)
-{
-    void *shrunk = array != NULL ? realloc(array, (size_t)bytes) : NULL;
-    return shrunk != NULL ? shrunk : array;
-}
-
 /* Keep only the slots `keep` (ascending): slot keep[j] becomes j. Memory used to less than a quarter is given
- * back. 0 or an error, after which the table is as it was. */
+ * back. 0 or an error, after which the table is of no use. */
 static inline int group_compact(GroupStore *store, const int32_t *keep, int64_t n)
 {
     int64_t used = 0, j, mask, place;
@@ -485,7 +502,7 @@ static inline int group_compact(GroupStore *store, const int32_t *keep, int64_t 
     places = (GroupPlace *)large_array_grow(NULL, 0, (int64_t)sizeof(GroupPlace) << bits);
     if (places == NULL)
         return GROUP_NO_MEMORY;
-    free(store->places);
+    large_array_free(store->places, (int64_t)sizeof(GroupPlace) << store->bits);
     store->places = places;
     store->bits = bits;
     memset(store->memo, 0, sizeof(GroupMemo) << GROUP_MEMO_BITS);
@@ -518,16 +535,14 @@ static inline int group_compact(GroupStore *store, const int32_t *keep, int64_t 
         places[place].tag = tag;
         places[place].taken = (uint32_t)j + 1;
     }
-    if (store->capacity > GROUP_FIRST_SLOTS && store->capacity > 4 * n) {
-        store->capacity = 2 * n > GROUP_FIRST_SLOTS ? 2 * n : GROUP_FIRST_SLOTS;
-        store->words = (uint64_t *)group_shrunk(store->words, store->capacity * 8);
-        store->nulls = (uint8_t *)group_shrunk(store->nulls, store->capacity);
-        store->keys = (GroupKey *)group_shrunk(store->keys, store->capacity * (int64_t)sizeof(GroupKey));
-        store->windows = (int64_t *)group_shrunk(store->windows, store->capacity * 8);
-    }
+    if (store->capacity > GROUP_FIRST_SLOTS && store->capacity > 4 * n
+        && group_resize(store, 2 * n > GROUP_FIRST_SLOTS ? 2 * n : GROUP_FIRST_SLOTS) < 0)
+        return GROUP_NO_MEMORY;
     if (store->arena_capacity > GROUP_FIRST_ARENA && store->arena_capacity > 4 * used) {
-        store->arena_capacity = 2 * used > GROUP_FIRST_ARENA ? 2 * used : GROUP_FIRST_ARENA;
-        store->arena = (uint8_t *)group_shrunk(store->arena, store->arena_capacity);
+        int64_t after = 2 * used > GROUP_FIRST_ARENA ? 2 * used : GROUP_FIRST_ARENA;
+        if (group_resize_array((void **)&store->arena, 1, store->arena_capacity, after) < 0)
+            return GROUP_NO_MEMORY;
+        store->arena_capacity = after;
     }
     return 0;
 }

@@ -8,7 +8,6 @@ import pyarrow as pa
 
 cimport cython
 from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from cython_ext.arrow_column cimport check_rows, fixed_array, text_array
@@ -21,6 +20,7 @@ cdef extern from "wide.h" nogil:
 
 cdef extern from "large_array.h" nogil:
     void* large_array_grow(void* array, int64_t before, int64_t after)
+    void large_array_free(void* array, int64_t bytes)
 
 
 @cython.final
@@ -38,7 +38,7 @@ cdef class GroupTable:
 
     def __dealloc__(self):
         group_free(&self.store)
-        free(self.marks)
+        large_array_free(self.marks, self.marked * 4)
 
     @property
     def count(self):
@@ -196,7 +196,7 @@ cdef class GroupTable:
         with nogil:
             error = group_compact(&self.store, kept, n)
         raise_group_error(error)
-        free(self.marks)
+        large_array_free(self.marks, self.marked * 4)
         self.marks = NULL
         self.marked = 0
 

@@ -371,6 +371,23 @@ def test_one_pass_keeps_all_parts_of_an_argument_and_lanes_of_it_merge():
     assert got == [[1, 2], [3, 2**62 + 9], [3, 9], [3, 2**62]]
 
 
+def test_large_cells_grow_and_shrink_without_losing_a_value():
+    state = Alone(Int64State(pa.int64(), ["sum"]))
+    values = pa.array(np.arange(400_000))
+    for n in (100, 150_000, 400_000):
+        slots = np.arange(n, dtype=np.int32)
+        state.reserve(n)
+        state.update(slots, None, values.slice(0, n))
+    got = state.read("sum", np.arange(400_000, dtype=np.int32))[0].to_numpy()
+    added = np.full(400_000, 1)
+    added[:150_000], added[:100] = 2, 3
+    assert np.array_equal(got, added * np.arange(400_000))
+    state.compact(slots_of(99, 399_999))
+    state.reserve(400_000)
+    assert state.read("sum", slots_of(0, 1))[0].to_pylist() == [297, 399_999]
+    assert state.read("count", np.arange(400_000, dtype=np.int32))[0].to_numpy()[2:].max() == 0
+
+
 def test_states_and_arguments_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="TextState keeps no sum"):
         TextState(pa.string(), ["sum"])

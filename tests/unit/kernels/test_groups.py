@@ -104,6 +104,49 @@ def test_compaction_keeps_chosen_slots_in_order_and_finds_them_under_new_numbers
     assert table.count == 0 and table.assign(keys, slots_of(5, 5)).tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("texts", [False, True])
+def test_large_tables_grow_shrink_and_grow_again(texts):
+    def encoded(numbers):
+        return encode(pa.array(numbers).cast(pa.string() if texts else pa.int64()))
+
+    n = 600_000
+    windows = np.arange(n, dtype=np.int64) % 3
+    table = GroupTable([pa.string() if texts else pa.int64()])
+    assert np.array_equal(table.assign(encoded(np.arange(n)), None, windows), np.arange(n))
+    large = table.nbytes
+    keep = np.arange(0, n, 1000, dtype=np.int32)
+    table.compact(keep)
+    assert table.count == len(keep) and table.nbytes < large / 50
+    assert table.assign(encoded(keep), None, windows[keep]).tolist() == list(range(len(keep)))
+    again = table.assign(encoded(np.arange(n)), None, windows)
+    assert table.count == n and np.array_equal(again[keep], np.arange(len(keep)))
+    assert np.array_equal(table.windows_of(again), windows)
+    assert table.keys(again[-2:])[0].cast(pa.int64()).to_pylist() == [n - 2, n - 1]
+
+
+def test_groups_of_another_table_are_adopted_whatever_their_keys_and_windows():
+    columns = [
+        pa.array(["a", None, "more than sixteen bytes", "b", "a"]),
+        pa.array([1, 2, 3, None, 1], pa.int32()),
+    ]
+    windows = np.array([0, 1, -1, 0, 5], dtype=np.int64)
+    for chosen in (columns, columns[:1], columns[1:], []):
+        types = [column.type for column in chosen]
+        keys = KeyEncoder(types).encode(chosen, 5)
+        here, other = GroupTable(types), GroupTable(types)
+        expected = here.assign(keys, None, windows)
+        other_slots = other.assign(keys, slots_of(4, 3, 2, 1, 0), windows[::-1].copy())
+        assert here.adopt(other, other_slots).tolist() == expected[::-1].tolist()
+        fresh = GroupTable(types)
+        fresh.adopt(other, other_slots)
+        assert fresh.count == other.count and np.array_equal(fresh.windows, other.windows)
+        parts = other.partition(3, 128)
+        by_row = keys.partition(3, 128)
+        assert [part is None for part in parts] == [part is None for part in by_row]
+    with pytest.raises(ValueError, match="cannot adopt"):
+        GroupTable([pa.int64()]).adopt(GroupTable([pa.string()]), slots_of())
+
+
 def test_touched_slots_are_listed_once_in_order_of_their_first_row():
     table = GroupTable([pa.int64()])
     slots = table.assign(encode(pa.array([5, 6, 7, 8])))
