@@ -23,7 +23,7 @@ class BufferPool:
         """A writable view of `size` bytes whose content is undefined; a larger one than the pool's size is
         made for this once."""
         if size > self.size:
-            return memoryview(np.empty(size, dtype=np.uint8))
+            return np.empty(size, dtype=np.uint8).data
         try:
             memory = self._free.pop()
         except IndexError:
@@ -31,4 +31,4 @@ class BufferPool:
         # Every view of this slice, and every view of those, keeps it alive.
         lease = memory[:size]
         weakref.finalize(lease, self._free.append, memory).atexit = False
-        return memoryview(lease)
+        return lease.data

@@ -10,7 +10,7 @@ import os
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pyarrow as pa
 from isal.igzip import IGzipFile
@@ -21,7 +21,15 @@ from velostream.errors import ConnectorError
 from velostream.kernels import native
 
 # RuntimeError: an encrypted member; NotImplementedError, a kind of it: a compression that zipfile lacks.
-ERRORS = (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, IsalError)
+ERRORS: tuple[type[Exception], ...] = (
+    OSError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    cast(type[Exception], IsalError),  # its stub has an instance
+)
 UNPACK_BYTES = 1 << 18
 
 
