@@ -686,8 +686,8 @@ cdef class DoubleState(State):
 
     Sums are compensated: what each addition loses is summed beside it (Knuth's two-sum), and added when the
     sum is read. With unit roundoff u, n values and S the sum of their magnitudes the error is below
-    u * |sum| + 2 n^2 u^2 S, also when parts of the values were summed apart and merged: S(1 + n u) bounds the
-    parts' magnitudes. An infinity or NaN makes the sum what IEEE 754 addition makes it.
+    u * |sum| + 2 n^2 u^2 S (Ogita, Rump and Oishi, Accurate Sum and Dot Product, 2005: Sum2), in whatever
+    order and parts they were added. An infinity or NaN makes the sum what IEEE 754 addition makes it.
     """
 
     def __cinit__(self, type=None, parts=()):
