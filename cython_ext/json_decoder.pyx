@@ -33,6 +33,7 @@ from cython_ext.batch_builder cimport (
     reserve_text,
     text_place,
 )
+from cython_ext.clock cimport enter_kernel, leave_kernel
 from cython_ext.cursor cimport Cursor, peek, skip_space, text_prefix, utf8_length
 from cython_ext.numbers cimport (
     DOUBLE_POWERS,
@@ -497,7 +498,9 @@ cdef class JsonDecoder(BatchBuilder):
         self.begin(block, rows, rows * TEXT_BYTES)
         plant_overread(block + start, block + n)
         with nogil:
+            enter_kernel()
             status = self._decode(block, n, &next, max_rows)
+            leave_kernel()
         if status == NO_MEMORY:
             raise MemoryError
         if self.table.rows > 0:
