@@ -22,6 +22,8 @@ SCENARIOS = {
     "json_decode": 10_000_000,
     "csv_decode": 2_000_000,
     "filter_project": 10_000_000,
+    "group_by_keys": 20_000_000,
+    "skewed_keys": 10_000_000,
     "whole_process": 10_000_000,
     "start_up": 100_000,
     "gzip": 10_000_000,

@@ -15,6 +15,7 @@ from libc.string cimport memcpy
 
 from cython_ext.arrow_column cimport (Column, check_rows, fixed_array, is_valid, open_column, open_validity,
                                        text_array, widen)
+from cython_ext.clock cimport enter_kernel, leave_kernel
 from cython_ext.groups cimport (GROUP_FAR_COUNT, GROUP_NO_MEMORY, GroupStore, GroupTable, check_selection,
                                 group_assign, raise_group_error)
 from cython_ext.keys cimport KeyRows, Keys
@@ -116,6 +117,7 @@ def select_rows(Py_ssize_t n, const int32_t[::1] rows=None, values=None, filter=
     positions = np.empty(m, dtype=np.int32)
     out = positions
     with nogil:
+        enter_kernel()
         for j in range(m):
             i = j if rows is None else rows[j]
             if nullable and not is_valid(&value, i):
@@ -124,6 +126,7 @@ def select_rows(Py_ssize_t n, const int32_t[::1] rows=None, values=None, filter=
                 continue
             out[k] = <int32_t>j
             k += 1
+        leave_kernel()
     return positions[:k]
 
 
@@ -154,6 +157,7 @@ def change_ops(const int32_t[::1] slots not None, failed, passes, uint8_t[::1] s
     ops = np.empty(n, dtype=np.uint8)
     out = ops
     with nogil:
+        enter_kernel()
         for j in range(n):
             slot = slots[j]
             if bad is not None and bad[j]:
@@ -166,6 +170,7 @@ def change_ops(const int32_t[::1] slots not None, failed, passes, uint8_t[::1] s
             else:
                 out[j] = 2 if sent[slot] else 255
                 sent[slot] = 0
+        leave_kernel()
     return ops
 
 
@@ -238,10 +243,12 @@ cdef class Cells:
                 raise ValueError("slots and rows differ in number")
         opened = self._open(arguments, n, rows)
         with nogil:
+            enter_kernel()
             at = 0
             while at < n and error == 0:
                 error = self._fold(&slots[at], _from(row, at), at, min(<Py_ssize_t>BATCH, n - at), opened)
                 at += BATCH
+            leave_kernel()
         self._close()
         raise_group_error(error)
 
@@ -271,7 +278,9 @@ cdef class Cells:
             window = &windows[0]
         opened = self._open(arguments, keys.n, rows)
         with nogil:
+            enter_kernel()
             error = self._group(&table.store, &keys.rows, row, window, n, slot, opened)
+            leave_kernel()
         self._close()
         raise_group_error(error)
         return found
@@ -298,11 +307,13 @@ cdef class Cells:
                 raise ValueError("slots and rows differ in number")
         opened = self._open(arguments, n, rows)
         with nogil:
+            enter_kernel()
             for j in range(n):
                 error = self._fold(&slots[j], _from(row, j), j, 1, opened)
                 if error < 0:
                     break
                 memcpy(after.cells + j * self.stride, self.cells + slots[j] * self.stride, self.stride)
+            leave_kernel()
         self._close()
         raise_group_error(error)
         return after
@@ -332,10 +343,12 @@ cdef class Cells:
             self.folds[s] = state.fold
             other.folds[s] = from_.fold
         with nogil:
+            enter_kernel()
             for j in range(n):
                 for s in range(states):
                     error |= self.folds[s].merge(&self.folds[s], self.cells + slots[j] * self.stride,
                                                  &other.folds[s], other.cells + others[j] * other.stride)
+            leave_kernel()
         if error:
             raise MemoryError()
         self._close()
@@ -351,8 +364,10 @@ cdef class Cells:
         if cells == NULL:
             raise MemoryError()
         with nogil:
+            enter_kernel()
             for j in range(n):
                 memcpy(cells + j * self.stride, self.cells + keep[j] * self.stride, self.stride)
+            leave_kernel()
         large_array_free(self.cells, self.capacity * self.stride)
         self.cells = cells
         self.capacity = capacity
@@ -565,8 +580,10 @@ cdef class State:
         values = np.empty(slots.shape[0], dtype=np.int64)
         out = values
         with nogil:
+            enter_kernel()
             for j in range(slots.shape[0]):
                 out[j] = self.counted(cells, slots[j])
+            leave_kernel()
         return pa.array(values), None
 
     cdef inline uint8_t* cell(self, Cells cells, Py_ssize_t slot, int32_t at) noexcept nogil:
@@ -603,9 +620,11 @@ cdef class State:
         out = values
         valid = validity
         with nogil:
+            enter_kernel()
             for j in range(n):
                 memcpy(&out[words * j], self.cell(cells, slots[j], at), 8 * words)
                 valid[j] = self.counted(cells, slots[j]) > 0
+            leave_kernel()
         return fixed_array(self.type, values, validity), None
 
 
@@ -654,9 +673,11 @@ cdef class Int64State(State):
         valid = validity
         bad = failed.view(np.uint8)
         with nogil:
+            enter_kernel()
             for j in range(n):
                 bad[j] = not int128_to_i64(<const Int128*>self.cell(cells, slots[j], at), &out[j])
                 valid[j] = self.counted(cells, slots[j]) > 0 and not bad[j]
+            leave_kernel()
         return fixed_array(pa.int64(), values, validity), failed if failed.any() else None
 
     def average(self, Cells cells not None, const int32_t[::1] slots not None):
@@ -672,11 +693,13 @@ cdef class Int64State(State):
         out = values
         valid = validity
         with nogil:
+            enter_kernel()
             for j in range(n):
                 count = self.counted(cells, slots[j])
                 valid[j] = count > 0
                 if valid[j]:
                     out[j] = int128_average(<const Int128*>self.cell(cells, slots[j], at), count)
+            leave_kernel()
         return fixed_array(pa.float64(), values, validity), None
 
 
@@ -720,6 +743,7 @@ cdef class DoubleState(State):
         out = values
         valid = validity
         with nogil:
+            enter_kernel()
             for j in range(n):
                 count = self.counted(cells, slots[j])
                 valid[j] = count > 0
@@ -729,6 +753,7 @@ cdef class DoubleState(State):
                     out[j] = sum[0] if sum[0] - sum[0] != 0 else sum[0] + sum[1]
                     if divide:
                         out[j] /= count
+            leave_kernel()
         return fixed_array(pa.float64(), values, validity), None
 
 
@@ -769,6 +794,7 @@ cdef class DecimalState(State):
         valid = validity
         bad = failed.view(np.uint8)
         with nogil:
+            enter_kernel()
             for j in range(n):
                 count = self.counted(cells, slots[j])
                 if count == 0:
@@ -779,6 +805,7 @@ cdef class DecimalState(State):
                 else:
                     valid[j] = int192_average(sum, count, digits, &out[2 * j])
                 bad[j] = not valid[j]
+            leave_kernel()
         return fixed_array(pa.decimal128(38, scale), values, validity), failed if failed.any() else None
 
 
@@ -843,10 +870,12 @@ cdef class TextState(State):
         if self.texts.arena.used < self.collect_at:
             return 0
         with nogil:
+            enter_kernel()
             for slot in range(slots):
                 for p in range(2):
                     if places[p] >= 0:
                         alive += (<TextCell*>(cells + slot * stride + places[p])).length
+            leave_kernel()
         self.collect_at = max(<int64_t>LARGE_ARENA, 2 * self.texts.arena.used)
         if 2 * alive > self.texts.arena.used:
             return 0
@@ -886,8 +915,10 @@ cdef class TextState(State):
         data = np.empty(max(1, total), dtype=np.uint8)
         out = data
         with nogil:
+            enter_kernel()
             for j in range(n):
                 cell = <TextCell*>self.cell(cells, slots[j], at)
                 if cell.length > 1:
                     memcpy(&out[ends[j]], self.texts.arena.data + cell.at, cell.length - 1)
+            leave_kernel()
         return text_array(pa.string(), offsets, data, validity), None

@@ -5,6 +5,7 @@ import pyarrow as pa
 
 from libc.stdint cimport int32_t, uint32_t, uint64_t, uintptr_t
 
+from cython_ext.clock cimport enter_kernel, leave_kernel
 from cython_ext.planted cimport plant_overread
 
 
@@ -13,8 +14,10 @@ cdef int check_rows(const int32_t[::1] rows, Py_ssize_t n) except -1:
     cdef Py_ssize_t j
     cdef bint outside = False
     with nogil:
+        enter_kernel()
         for j in range(rows.shape[0]):
             outside |= <uint32_t>rows[j] >= <uint64_t>n
+        leave_kernel()
     if outside:
         raise IndexError(f"a selected row is not one of {n}")
     return 0
@@ -27,7 +30,9 @@ cdef object widen(object array):
         return array
     if pa.types.is_date32(type):
         return array.cast(pa.int32()).cast(pa.int64())
-    if pa.types.is_timestamp(type) or pa.types.is_integer(type) or pa.types.is_boolean(type):
+    if pa.types.is_timestamp(type):
+        return array.view(pa.int64())
+    if pa.types.is_integer(type) or pa.types.is_boolean(type):
         return array.cast(pa.int64())
     return array
 

@@ -11,6 +11,7 @@ from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_
 from libc.string cimport memcpy, memset
 
 from cython_ext.arrow_column cimport check_rows, fixed_array, text_array
+from cython_ext.clock cimport enter_kernel, leave_kernel
 from cython_ext.keys cimport KEY_DECIMAL, KEY_TEXT, KeyKind, KeyLayout, Keys, partition_by_hash
 
 
@@ -66,7 +67,9 @@ cdef class GroupTable:
         if rows is not None:
             row = &rows[0]
         with nogil:
+            enter_kernel()
             error = group_assign(&self.store, &keys.rows, row, 0, window, n, &slots[0])
+            leave_kernel()
         raise_group_error(error)
         return out
 
@@ -85,10 +88,12 @@ cdef class GroupTable:
         out = positions
         # New slots are numbered in the order of their first rows.
         with nogil:
+            enter_kernel()
             for j in range(n):
                 if slots[j] == before + k:
                     out[k] = <int32_t>j
                     k += 1
+            leave_kernel()
         return positions
 
     def adopt(self, GroupTable other not None, const int32_t[::1] slots not None):
@@ -103,7 +108,9 @@ cdef class GroupTable:
         if n:
             out = adopted
             with nogil:
+                enter_kernel()
                 error = group_adopt(&self.store, &other.store, &slots[0], n, &out[0])
+                leave_kernel()
             raise_group_error(error)
         return adopted
 
@@ -115,8 +122,10 @@ cdef class GroupTable:
         hashes = np.empty(max(1, n), dtype=np.uint64)
         out = hashes
         with nogil:
+            enter_kernel()
             for slot in range(n):
                 out[slot] = group_hash(&self.store, slot)
+            leave_kernel()
         return partition_by_hash(&out[0], n, lanes, key_groups)
 
     def touched(self, const int32_t[::1] slots not None):
@@ -130,11 +139,13 @@ cdef class GroupTable:
         out = distinct
         self._begin_block()
         with nogil:
+            enter_kernel()
             for j in range(n):
                 if self.marks[slots[j]] != self.block:
                     self.marks[slots[j]] = self.block
                     out[k] = slots[j]
                     k += 1
+            leave_kernel()
         return distinct[:k]
 
     cdef int _begin_block(self) except -1:
@@ -168,8 +179,10 @@ cdef class GroupTable:
         values = np.empty(slots.shape[0], dtype=np.int64)
         out = values
         with nogil:
+            enter_kernel()
             for j in range(slots.shape[0]):
                 out[j] = group_window(&self.store, slots[j])
+            leave_kernel()
         return values
 
     @property
@@ -194,7 +207,9 @@ cdef class GroupTable:
         if n:
             kept = &keep[0]
         with nogil:
+            enter_kernel()
             error = group_compact(&self.store, kept, n)
+            leave_kernel()
         raise_group_error(error)
         large_array_free(self.marks, self.marked * 4)
         self.marks = NULL
@@ -212,6 +227,7 @@ cdef class GroupTable:
         kept = np.empty(self.store.count, dtype=np.int32)
         out = kept
         with nogil:
+            enter_kernel()
             for slot in range(self.store.count):
                 window = moved[group_window(&self.store, slot)]
                 if window >= 0:
@@ -219,6 +235,7 @@ cdef class GroupTable:
                     k += 1
                 if self.store.windows != NULL:
                     self.store.windows[slot] = window
+            leave_kernel()
         self.compact(kept[:k])
         return kept[:k]
 
@@ -239,10 +256,12 @@ cdef class GroupTable:
         out = values.view(np.uint64)
         valid = validity
         with nogil:
+            enter_kernel()
             for j in range(slots.shape[0]):
                 out[j] = self.store.words[slots[j]]
                 if self.store.nulls != NULL:
                     valid[j] = not self.store.nulls[slots[j]]
+            leave_kernel()
         return fixed_array(self.layout.types[0], values, validity)
 
     cdef const uint8_t* _value_at(self, Py_ssize_t slot, Py_ssize_t column, uint8_t* buffer) noexcept nogil:
@@ -272,6 +291,7 @@ cdef class GroupTable:
         out = values
         valid = validity
         with nogil:
+            enter_kernel()
             for j in range(n):
                 at = self._value_at(slots[j], column, buffer)
                 if at == NULL:
@@ -280,6 +300,7 @@ cdef class GroupTable:
                     decimal_unstrip(at + start, scale, &out[2 * j])
                 else:
                     memcpy(&out[j], at + start, 8)
+            leave_kernel()
         return fixed_array(type, values, validity)
 
     cdef object _texts(self, const int32_t[::1] slots, Py_ssize_t column):
@@ -300,16 +321,19 @@ cdef class GroupTable:
         cdef Py_ssize_t start
         for start in before:
             with nogil:
+                enter_kernel()
                 for j in range(n):
                     at = group_key_bytes(&self.store, slots[j], buffer)
                     memcpy(&length, at + start, 4)
                     skip[j] += length
+                leave_kernel()
         offsets = np.zeros(n + 1, dtype=np.int32)
         validity = np.ones(n, dtype=np.uint8)
         ends = offsets
         valid = validity
         start = self.layout.start(column)
         with nogil:
+            enter_kernel()
             for j in range(n):
                 at = self._value_at(slots[j], column, buffer)
                 if at == NULL:
@@ -322,11 +346,13 @@ cdef class GroupTable:
                 if total > INT32_MAX:
                     break
                 ends[j + 1] = <int32_t>total
+            leave_kernel()
         if total > INT32_MAX:
             raise OverflowError("the key texts of one batch exceed 2 GiB")
         data = np.empty(max(1, total), dtype=np.uint8)
         out = data
         with nogil:
+            enter_kernel()
             for j in range(n):
                 length = ends[j + 1] - ends[j]
                 if length > 0:
@@ -334,6 +360,7 @@ cdef class GroupTable:
                     if self.layout.columns > 1:
                         at += self.layout.fixed_bytes + skip[j]
                     memcpy(&out[ends[j]], at, length)
+            leave_kernel()
         return text_array(self.layout.types[column], offsets, data, validity)
 
 

@@ -23,6 +23,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_
 from libc.string cimport memcpy, memset
 
 from cython_ext.arrow_column cimport Column, is_valid, open_column, widen
+from cython_ext.clock cimport enter_kernel, leave_kernel
 
 
 cdef extern from "key_hash.h" nogil:
@@ -95,7 +96,9 @@ cdef class Keys:
             if self.n:
                 out = hashes
                 with nogil:
+                    enter_kernel()
                     key_rows_hash(&self.rows, self.n, &out[0])
+                    leave_kernel()
             self._adopt(hashes)
         return self.computed
 
@@ -138,6 +141,7 @@ cdef list partition_by_hash(const uint64_t* hash, Py_ssize_t n, Py_ssize_t lanes
     counts = np.zeros(lanes + 1, dtype=np.int64)
     ends = counts
     with nogil:
+        enter_kernel()
         for i in range(n):
             lane = lane_of_group[hash[i] & mask if mask else hash[i] % groups]
             lane_of_row[i] = <int32_t>lane
@@ -148,6 +152,7 @@ cdef list partition_by_hash(const uint64_t* hash, Py_ssize_t n, Py_ssize_t lanes
             lane = lane_of_row[i]
             order[ends[lane]] = <int32_t>i
             ends[lane] += 1
+        leave_kernel()
     starts = [0, *counts[: lanes - 1].tolist()]
     return [rows[a:b] if a < b else None for a, b in zip(starts, counts[:lanes].tolist())]
 
@@ -210,7 +215,9 @@ cdef class KeyEncoder:
         out = data
         scale = array.type.scale if kind == KEY_DECIMAL else 0
         with nogil:
+            enter_kernel()
             _put_fixed(&column, kind, scale, &out[0], NULL, width)
+            leave_kernel()
         keys.rows.data = &out[0]
         keys.owners = (array, data)
         return 0
@@ -244,19 +251,23 @@ cdef class KeyEncoder:
             keys.owners = (data,)
         out = data
         with nogil:
+            enter_kernel()
             _clear_masks(&out[0], at, stride, self.layout.mask_bytes, n)
+            leave_kernel()
         for c in range(self.layout.columns):
             open_column(arrays[c], &column)
             kind = self.layout.kind(c)
             start = self.layout.start(c)
             scale = arrays[c].type.scale if kind == KEY_DECIMAL else 0
             with nogil:
+                enter_kernel()
                 if column.validity != NULL:
                     _mark_nulls(&column, &out[0], at, stride, c)
                 if kind == KEY_TEXT:
                     _put_text(&column, &out[0], at, start, cursor)
                 else:
                     _put_fixed(&column, kind, scale, &out[start], at, stride)
+                leave_kernel()
         keys.rows.data = &out[0]
         keys.rows.offsets = at
         keys.rows.stride = stride
@@ -281,13 +292,17 @@ cdef class KeyEncoder:
             if total > _MAX_KEY_BYTES:
                 raise OverflowError("the keys of one batch exceed 2 GiB")
             with nogil:
+                enter_kernel()
                 for i in range(n):
                     if is_valid(&column, i):
                         ends[i + 1] += column.offsets[i + 1] - column.offsets[i]
+                leave_kernel()
         with nogil:
+            enter_kernel()
             for i in range(n):
                 end += ends[i + 1] + fixed
                 ends[i + 1] = end
+            leave_kernel()
         return bounds
 
 

@@ -6,6 +6,7 @@ import pyarrow as pa
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint64_t
 
 from cython_ext.arrow_column cimport Column, check_rows, open_column, widen
+from cython_ext.clock cimport enter_kernel, leave_kernel
 
 
 cdef inline int64_t floor_to(int64_t time, int64_t size) noexcept nogil:
@@ -48,7 +49,9 @@ def tumble_start(times, int64_t size_us, const int32_t[::1] rows=None):
         check_rows(rows, column.n)
         row = &rows[0]
     with nogil:
+        enter_kernel()
         _tumble(values, row, n, size_us, &out[0])
+        leave_kernel()
     return starts
 
 
@@ -94,8 +97,10 @@ def judge_late(const int64_t[::1] times not None, int64_t seen_max, int64_t out_
     mask = np.zeros(n, dtype=np.bool_)
     late = mask.view(np.uint8)
     with nogil:
+        enter_kernel()
         found = _judge(&times[0], judge, n, &seen_max, out_of_orderness_us, allowed_lateness_us, size_us,
                        &late[0])
+        leave_kernel()
     return (mask if found else None), seen_max
 
 
