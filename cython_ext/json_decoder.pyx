@@ -630,7 +630,8 @@ cdef class JsonDecoder(BatchBuilder):
                 table.record -= 1
                 at += at < end
                 continue
-            if reason == OK:
+            # A record may seem whole where `cursor.end` cuts it: it is then too long.
+            if reason == OK and (at == end or at[0] == c'\n'):
                 stop = at
             else:
                 stop = <const uint8_t*>memchr(at, c'\n', end - at)

@@ -17,7 +17,7 @@ def check(data: bytes) -> None:
     step = 1 + draw.number(7)
     texts = draw.texts()
     chosen = [None if text is None else len(text) % 2 == 1 for text in texts]
-    condition = pa.array([True] * lead + chosen).slice(lead)
+    condition = pa.array([True] * lead + chosen, pa.bool_()).slice(lead)
     rows = true_rows(condition)
     expected = [row for row, flag in enumerate(chosen) if flag]
     assert (list(range(len(chosen))) if rows is None else rows.tolist()) == expected
