@@ -66,7 +66,7 @@ static inline int wide_bits(wide_uint value)
 static inline double int128_average(const Int128 *sum, int64_t count)
 {
     const int64_t exact = (int64_t)1 << 53;
-    wide_int value = ((wide_int)sum->hi << 64) | sum->lo;
+    wide_int value = (wide_int)((wide_uint)sum->hi << 64 | sum->lo);
     wide_uint magnitude = value < 0 ? -(wide_uint)value : (wide_uint)value, quotient;
     uint64_t head;
     int shift, drop, inexact;
