@@ -59,7 +59,7 @@ class ProcessorConfig:
     # Pin each lane to a CPU.
     affinity: bool = False
     # Bytes of a block under load.
-    block_size: str = "4MiB"
+    block_size: str = "8MiB"
     # Records of a block instead; 0: by size. For tests and for latency.
     block_records: int = 0
     # Bytes of input in flight; reading stops above.

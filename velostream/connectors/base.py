@@ -76,7 +76,7 @@ class Limits:
     `lanes` is how many work on the blocks.
     """
 
-    max_bytes: int = 4 << 20
+    max_bytes: int = 8 << 20
     records: int = 0
     lanes: int = 1
 

@@ -34,8 +34,11 @@ from velostream.runtime.ticket import Ticket
 from velostream.runtime.transport import EndOfPartition, IdlePartition, ReadFailed
 from velostream.runtime.watermarks import END, IDLE
 
-# Rows that a decoder hands over at once: the columns of a 4 MiB block of small records, and no more.
-SLICE_ROWS = 65_536
+# Rows that a decoder hands over at once: the columns of an 8 MiB block of small records, and no more.
+SLICE_ROWS = 131_072
+# Up to so many blocks in flight each one is acknowledged at once; of more, those done by then so often.
+FEW_BLOCKS = 3
+SWEEP_SECONDS = 0.002
 
 
 @dataclass(slots=True)
@@ -89,6 +92,9 @@ class Intake:
         self._on_idle = on_idle
         self._loop = asyncio.get_running_loop()
         self._tickets = 0
+        # Blocks that are done and not acknowledged; appended to by lanes.
+        self._gone: deque[tuple[Callable[[], None], Any, int]] = deque()
+        self._sweeping = False
         self.in_flight = 0
         self.bytes_read = 0
         # When the first message came (time.perf_counter); 0 until then.
@@ -116,6 +122,9 @@ class Intake:
         ticket = Ticket(self._tickets, size, partial(self._left, acknowledge, content))
         self._tickets += 1
         self.in_flight += 1
+        if self.in_flight > FEW_BLOCKS and not self._sweeping:
+            self._sweeping = True
+            self._loop.call_later(SWEEP_SECONDS, self._sweep)
         turn = partition.admitted
         partition.admitted += 1
         lane = min(self._lanes, key=lambda lane: (lane.queued_bytes, lane.dealt))
@@ -131,16 +140,35 @@ class Intake:
 
     def _left(self, acknowledge: Callable[[], None], content: Any, ticket: Ticket) -> None:
         """The last part of a block is done (in a lane)."""
-        read = content.input_bytes if isinstance(content, Block) else 0
-        self._loop.call_soon_threadsafe(self._leave, acknowledge, read, ticket.size)
+        self._gone.append((acknowledge, content, ticket.size))
+        if not self._sweeping:
+            self._loop.call_soon_threadsafe(self._leave)
 
-    def _leave(self, acknowledge: Callable[[], None], read: int, size: int) -> None:
-        self.in_flight -= 1
-        self.bytes_read += read
-        acknowledge()
-        self._admission.leave(size)
-        if self.in_flight == 0:
-            self._on_idle()
+    def _leave(self) -> None:
+        """Acknowledge the blocks that are done."""
+        while self._gone:
+            acknowledge, content, size = self._gone.popleft()
+            self.in_flight -= 1
+            if isinstance(content, Block):
+                self.bytes_read += content.input_bytes
+            elif isinstance(content, EndOfPartition):
+                self.open_partitions -= 1
+            acknowledge()
+            self._admission.leave(size)
+            if self.in_flight == 0:
+                self._on_idle()
+
+    def _sweep(self) -> None:
+        """While many blocks are in flight the loop looks by itself for those that are done.
+
+        A lane that wakes it at the end of a block hands it the GIL just when the lane needs it for the next.
+        """
+        self._leave()
+        if self.in_flight > FEW_BLOCKS:
+            self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        else:
+            self._sweeping = False
+            self._leave()  # what a lane left while it still saw `_sweeping`
 
     # --- in a lane ------------------------------------------------------------------------------
 
@@ -237,9 +265,4 @@ class Intake:
                 self._late_file.write(rejects.late)
         if done.watermark is not None:
             self._dataflow.advance(partition.state, done.watermark, done.ticket)
-        if done.watermark == END:
-            self._loop.call_soon_threadsafe(self._ended)
         done.ticket.release()
-
-    def _ended(self) -> None:
-        self.open_partitions -= 1

@@ -61,7 +61,7 @@ def _set(path: str, value: Any) -> Callable[[JobConfig], None]:
         (
             "processor.queue_size",
             "1MiB",
-            "processor.queue_size: a queue of 1MiB does not hold one block of 4MiB; "
+            "processor.queue_size: a queue of 1MiB does not hold one block of 8MiB; "
             "raise processor.queue_size",
         ),
         (
