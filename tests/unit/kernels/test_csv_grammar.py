@@ -18,7 +18,7 @@ from tests.fuzz.draw import exact
 from tests.fuzz.numeric import Misfit
 from velostream.formats.base import formats
 from velostream.kernels import CsvDecoder, Reason
-from velostream.sql.types import BIGINT, DOUBLE, VARCHAR, Field, Schema
+from velostream.sql.types import BIGINT, DOUBLE, TIMESTAMP, VARCHAR, Field, Schema
 
 TYPES = [VARCHAR, BIGINT, DOUBLE]
 MODEL = b"m,0,0\n"
@@ -263,3 +263,29 @@ def test_what_the_csv_module_writes_is_read_again(
     reread = list(csv.reader(io.StringIO(data.decode(), newline=""), delimiter=delimiter))
     assert reread == rows
     assert found == [row if len(row) == 2 else Reason.FIELD_COUNT for row in rows]
+
+
+def test_a_decoder_refuses_what_it_cannot_keep_to() -> None:
+    good = ([VARCHAR], [3], False, [0], 0x2C, 0x22, [""], 100, 10, 100)
+    CsvDecoder(*good)
+    for place, wrong, words in (
+        (3, [1], "targets"),
+        (3, [], "field"),
+        (3, [0] + [-1] * 10, "max_columns"),
+        (7, 0, "max_record"),
+        (7, 1 << 30, "max_record"),
+        (9, 0, "max_text"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            CsvDecoder(*good[:place], wrong, *good[place + 1 :])
+    for start, max_rows in ((-1, 1), (4, 1), (0, 0)):
+        with pytest.raises(ValueError, match="start"):
+            CsvDecoder(*good).decode(exact(b"abc"), start, max_rows)
+
+
+def test_only_times_without_an_offset_are_told_to_be_naive() -> None:
+    kernel = CsvDecoder([TIMESTAMP], [3], True, [0, -1], 0x2C, 0x22, [""], 100, 10, 100)
+    data = b"2024-02-29,\n2024-02-29T00:00Z,\n,\n1700000000000,\n2024-02-29 00:00:00.5,\n"
+    arrays, naive, *_ = kernel.decode(exact(data), 0, 10)
+    assert naive[0].tolist() == [True, False, False, False, True]
+    assert arrays[0].is_null().to_pylist() == [False, False, True, False, False]

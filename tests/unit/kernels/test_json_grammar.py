@@ -476,3 +476,19 @@ def test_random_documents_have_the_values_of_the_json_module(
             expected.append(None)
     found = answers(b"\n".join(lines))
     assert [None if isinstance(answer, Reason) else answer for answer in found] == expected
+
+
+def test_a_decoder_refuses_what_it_cannot_keep_to() -> None:
+    for limits, words in (
+        ({"max_depth": 0}, "max_depth"),
+        ({"max_depth": 1_000_001}, "max_depth"),
+        ({"max_record": 0}, "max_record"),
+        ({"max_record": 1 << 30}, "max_record"),
+        ({"max_columns": 0}, "max_columns"),
+        ({"max_text": 0}, "max_text"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            decoder(**limits)
+    for start, max_rows in ((-1, 1), (3, 1), (0, 0)):
+        with pytest.raises(ValueError, match="start"):
+            decoder().decode(exact(b"{}"), start, max_rows)
