@@ -627,9 +627,15 @@ cdef class JsonDecoder(BatchBuilder):
             if reason == NO_MEMORY:
                 return reason
             if reason == BLANK:
-                table.record -= 1
-                at += at < end
-                continue
+                # White space may go on behind `cursor.end`; a record behind it is too long.
+                cursor.end = end
+                skip_space(&cursor)
+                at = cursor.at
+                if at == end or at[0] == c'\n':
+                    table.record -= 1
+                    at += at < end
+                    continue
+                reason = TOO_LONG
             # A record may seem whole where `cursor.end` cuts it: it is then too long.
             if reason == OK and (at == end or at[0] == c'\n'):
                 stop = at

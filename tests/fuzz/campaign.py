@@ -49,7 +49,7 @@ def environment(planted: bool) -> dict[str, str]:
         "PYTHONPATH": f"{DEBUG}{os.pathsep}.",
         "PYTHONMALLOC": "malloc",
         "ARROW_DEFAULT_MEMORY_POOL": "system",
-        "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1",
+        "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1:malloc_context_size=8:quarantine_size_mb=64",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
         "LD_PRELOAD": str(runtime),
         **({"VELOSTREAM_PLANT_OVERREAD": "1"} if planted else {}),
