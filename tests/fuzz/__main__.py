@@ -31,7 +31,7 @@ def main(target: str, folder: str, *options: str) -> None:
             *(str(path) for path in (grown, *seeds) if path.is_dir()),
             *([f"-dict={words}"] if words.exists() else []),
             f"-artifact_prefix={folder}/{target}-",
-            "-timeout=20",
+            "-timeout=120",
             *options,
         ],
         check,
