@@ -127,7 +127,7 @@ class Intake:
             self._loop.call_later(SWEEP_SECONDS, self._sweep)
         turn = partition.admitted
         partition.admitted += 1
-        lane = min(self._lanes, key=lambda lane: (lane.queued_bytes, lane.dealt))
+        lane = min(self._lanes, key=lambda lane: (lane.thread.queued_bytes, lane.dealt))
         if isinstance(content, EndOfPartition):
             lane.put_block(partial(self._say, partition, turn, ticket, END), 0)
         elif isinstance(content, IdlePartition):

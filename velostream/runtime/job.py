@@ -22,7 +22,7 @@ from velostream.runtime.dataflow import Dataflow
 from velostream.runtime.failures.base import failures
 from velostream.runtime.failures.dead_letters import DeadLetterFile
 from velostream.runtime.intake import Intake
-from velostream.runtime.lane import CAN_PIN, Lane, run_slots, usable_cpus
+from velostream.runtime.lane import CAN_PIN, Lane, LaneThread, make_lanes, usable_cpus
 from velostream.runtime.loop import shared_loop, submit
 from velostream.runtime.outlets import Outlet
 from velostream.runtime.prepare import Prepared, prepare
@@ -95,6 +95,7 @@ class Job:
         self._app: App | None = None
         self._intake: Intake | None = None
         self._lanes: list[Lane] = []
+        self._threads: list[LaneThread] = []
         self._idle_waiters: list[asyncio.Future[None]] = []
         self._finishing: asyncio.Future[None] | None = None
         self._flushing: asyncio.Future[None] | None = None
@@ -203,20 +204,12 @@ class Job:
         stages = Stages(prepared.plan, partitions, self._outlets, lanes, config.key_groups)
         self._dataflow = Dataflow(stages, config.key_groups)
         pinned = config.affinity and config.version == "v2" and CAN_PIN
-        self._lanes = [
-            Lane(
-                f"{self.config.name}/lane/{number}",
-                number,
-                cpus[number % len(cpus)] if pinned else None,
-                self._lane_error,
-                slot,
-            )
-            for number, slot in enumerate(run_slots(lanes, cpus, pinned))
-        ]
+        self._lanes = make_lanes(self.config.name, lanes, cpus, pinned, self._lane_error)
+        self._threads = list(dict.fromkeys(lane.thread for lane in self._lanes))
         self._dataflow.lanes = self._lanes
         block_bytes = parse_bytes(config.block_size)
         self._admission = Admission(parse_bytes(config.queue_size))
-        self._limits = Limits(block_bytes, config.block_records, lanes)
+        self._limits = Limits(block_bytes, config.block_records, len(self._threads))
         sizes = [source.total_bytes() for source in prepared.sources.values()]
         self._total_bytes = sum(size for size in sizes if size is not None) if None not in sizes else None
         folder = self.config.output_dir
@@ -251,8 +244,8 @@ class Job:
             self._clock,
             self._on_idle,
         )
-        for lane in self._lanes:
-            lane.start()
+        for thread in self._threads:
+            thread.start()
         idle = {
             name: parse_duration_us(source.config.idle_timeout)
             for name, source in prepared.sources.items()
@@ -381,8 +374,8 @@ class Job:
         self._ended.set()
 
     def _close_lanes(self) -> None:
-        for lane in self._lanes:
-            lane.stop()
+        for thread in self._threads:
+            thread.stop()
 
     def _close_sinks(self, complete: bool) -> None:
         self._strategy.close()

@@ -1,4 +1,4 @@
-"""A lane: one worker thread, the state that it owns, and its queue."""
+"""Lanes: shares of the keyed state; and the threads that work for them, with their queues."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 from velostream.kernels import kernel_seconds
 from velostream.runtime.counters import Counters
@@ -20,45 +19,17 @@ logger = logging.getLogger("velostream.lane")
 CAN_PIN = hasattr(os, "sched_setaffinity")
 
 Task = Callable[["Lane"], None]
-Slot = AbstractContextManager[object, bool | None]
-
-
-def run_slots(lanes: int, cpus: Sequence[int], pinned: bool) -> list[Slot]:
-    """For each lane what it holds while it runs a task: no more lanes run at once than there are CPUs.
-
-    A lane that is put off the CPU while it has the GIL stops all the others for as long; with at most one
-    running lane a CPU that hardly happens.
-    """
-    if lanes <= len(cpus):
-        return [nullcontext() for _ in range(lanes)]
-    if pinned:
-        locks = [threading.Lock() for _ in cpus]
-        return [locks[number % len(cpus)] for number in range(lanes)]
-    shared = threading.Semaphore(len(cpus))
-    return [shared] * lanes
 
 
 class Lane:
-    """Runs tasks one after the other: batches from other lanes first, new blocks after them.
+    """A share of the keyed state, and what was done for it. Its tasks run on its thread, one by one.
 
-    The queue is not bounded here: the bytes in flight are bounded where blocks are admitted
-    (`Admission`), so a lane never waits for another and no cycle of full queues can lock up.
-
-    `number` counts from 0; `cpu` is the CPU to pin to, or None; `slot` (see `run_slots`) is held while a task
-    runs. The counters are written by the lane's thread alone and read elsewhere for display.
+    `number` counts from 0. What it counts is written by its thread alone and read elsewhere for display.
     """
 
-    def __init__(
-        self,
-        name: str,
-        number: int,
-        cpu: int | None,
-        on_error: Callable[[BaseException], None],
-        slot: Slot | None = None,
-    ) -> None:
+    def __init__(self, number: int, thread: LaneThread) -> None:
         self.number = number
-        self.cpu = cpu
-        self._slot: Slot = nullcontext() if slot is None else slot
+        self.thread = thread
         self.cpus_seen: set[int] = set()
         self.blocks = 0
         self.records = 0
@@ -68,17 +39,7 @@ class Lane:
         self.native_seconds = 0.0
         self.seconds: dict[str, float] = {}
         self.counters: dict[str, Counters] = {}
-        self.queued_bytes = 0
         self.dealt = 0
-        self._on_error = on_error
-        self._batches: deque[Task] = deque()
-        self._blocks: deque[tuple[Task, int]] = deque()
-        self._wake = threading.Condition()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
 
     def spend(self, what: str, begun: float) -> None:
         """Note the time since `begun` (of `time.perf_counter`) for the kind of work `what`."""
@@ -93,16 +54,45 @@ class Lane:
 
     def put_block(self, task: Task, size: int) -> None:
         """Queue work on a new block of `size` bytes."""
-        with self._wake:
-            self._blocks.append((task, size))
-            self.queued_bytes += size
-            self.dealt += 1
-            self._wake.notify()
+        self.dealt += 1
+        self.thread.put_block(self, task, size)
 
     def put_batch(self, task: Task) -> None:
         """Queue work on a batch that a lane has made; it goes before new blocks."""
+        self.thread.put_batch(self, task)
+
+
+class LaneThread:
+    """Runs the tasks of one lane, or of several: batches from other lanes first, new blocks after them.
+
+    The queue is not bounded here: the bytes in flight are bounded where blocks are admitted
+    (`Admission`), so a lane never waits for another and no cycle of full queues can lock up.
+
+    `cpu` is the CPU to pin to, or None. `on_error` is called with what a task raises.
+    """
+
+    def __init__(self, name: str, cpu: int | None, on_error: Callable[[BaseException], None]) -> None:
+        self.cpu = cpu
+        self.queued_bytes = 0
+        self._on_error = on_error
+        self._batches: deque[tuple[Lane, Task]] = deque()
+        self._blocks: deque[tuple[Lane, Task, int]] = deque()
+        self._wake = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put_block(self, lane: Lane, task: Task, size: int) -> None:
         with self._wake:
-            self._batches.append(task)
+            self._blocks.append((lane, task, size))
+            self.queued_bytes += size
+            self._wake.notify()
+
+    def put_batch(self, lane: Lane, task: Task) -> None:
+        with self._wake:
+            self._batches.append((lane, task))
             self._wake.notify()
 
     def stop(self) -> None:
@@ -119,7 +109,7 @@ class Lane:
                 # Only this thread: pid 0 means the calling thread on Linux.
                 os.sched_setaffinity(0, {self.cpu})
             except OSError as error:  # the CPU was taken away from this process meanwhile
-                logger.warning("lane %d runs unpinned: CPU %d: %s", self.number, self.cpu, error.strerror)
+                logger.warning("a lane runs unpinned: CPU %d: %s", self.cpu, error.strerror)
         while True:
             with self._wake:
                 while not (self._batches or self._blocks or self._stopping):
@@ -127,25 +117,40 @@ class Lane:
                 if self._stopping:
                     return
                 if self._batches:
-                    task, size = self._batches.popleft(), 0
+                    lane, task = self._batches.popleft()
+                    size = 0
                 else:
-                    task, size = self._blocks.popleft()
-            with self._slot:
-                begun = time.perf_counter()
-                try:
-                    task(self)
-                except BaseException as error:  # the lane must survive to be joined; the job fails
-                    self._on_error(error)
-                # A frame kept alive would keep a block's memory until the next task.
-                del task
-                self.busy_seconds += time.perf_counter() - begun
-            self.cpu_seconds = time.thread_time()
-            self.native_seconds = kernel_seconds()
+                    lane, task, size = self._blocks.popleft()
+            begun, begun_cpu, begun_native = time.perf_counter(), time.thread_time(), kernel_seconds()
+            try:
+                task(lane)
+            except BaseException as error:  # the thread must survive to be joined; the job fails
+                self._on_error(error)
+            # A frame kept alive would keep a block's memory until the next task.
+            del task
+            lane.busy_seconds += time.perf_counter() - begun
+            lane.cpu_seconds += time.thread_time() - begun_cpu
+            lane.native_seconds += kernel_seconds() - begun_native
             if size:
                 with self._wake:
                     self.queued_bytes -= size
-                self.blocks += 1
-                self.cpus_seen.add(current_cpu())
+                lane.blocks += 1
+                lane.cpus_seen.add(current_cpu())
+
+
+def make_lanes(
+    job: str, number: int, cpus: Sequence[int], pinned: bool, on_error: Callable[[BaseException], None]
+) -> list[Lane]:
+    """So many lanes, each with a thread of its own while there are as many CPUs; more lanes share them.
+
+    More threads than CPUs only get into each other's way: one that is put off its CPU while it has the GIL
+    stops all the others for as long.
+    """
+    threads = [
+        LaneThread(f"{job}/lane/{index}", cpu if pinned else None, on_error)
+        for index, cpu in enumerate(cpus[:number])
+    ]
+    return [Lane(index, threads[index % len(threads)]) for index in range(number)]
 
 
 def _load_getcpu() -> Callable[[], int] | None:

@@ -82,7 +82,7 @@ def lane_figures(lane: Lane) -> dict[str, Any]:
     """What a lane has done, and on which CPUs; for `python_share` see `Report`."""
     return {
         "lane": lane.number,
-        "cpu": lane.cpu,
+        "cpu": lane.thread.cpu,
         "cpus_seen": sorted(lane.cpus_seen),
         "blocks": lane.blocks,
         "records": lane.records,

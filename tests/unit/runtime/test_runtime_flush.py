@@ -15,7 +15,7 @@ from velostream.connectors.base import Sink, SinkWriter
 from velostream.connectors.console import ConsoleSinkConfig
 from velostream.runtime.failures.base import FailureStrategy
 from velostream.runtime.job import Job
-from velostream.runtime.lane import Lane
+from velostream.runtime.lane import make_lanes
 from velostream.runtime.outlets import Outlet
 from velostream.runtime.ticket import Ticket
 from velostream.testing.scripted import SILENCE, ScriptedSourceConfig
@@ -77,7 +77,7 @@ def test_rows_of_an_endless_job_are_shown_while_more_are_written(bounded: bool) 
     outlet = Outlet(HoldingSink("out", SinkConfig("holding")), "s", pa.schema([]))
     outlet.open(bounded, FailureStrategy(FailureConfig(), ""))
     assert outlet.holds_back is not bounded
-    outlet.write("a row", 1, Lane("lane", 0, None, print), Ticket(0, 0, lambda ticket: None))
+    outlet.write("a row", 1, make_lanes("job", 1, [0], False, print)[0], Ticket(0, 0, lambda ticket: None))
     writer = outlet.writer
     assert isinstance(writer, HoldingWriter)
     assert writer.shown == ([] if bounded else ["a row"])

@@ -6,7 +6,6 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from contextlib import nullcontext
 from threading import Thread
 from typing import Any
 
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 
 from velostream.kernels import native
 from velostream.runtime.admission import Admission
-from velostream.runtime.lane import Lane, run_slots, usable_cpus
+from velostream.runtime.lane import Lane, LaneThread, make_lanes, usable_cpus
 from velostream.runtime.sequencer import Sequencer
 from velostream.runtime.ticket import Ticket
 from velostream.runtime.watermarks import END, IDLE, START, Watermarks
@@ -339,7 +338,7 @@ def test_parts_released_by_many_threads_are_done_once() -> None:
 
 
 def new_lane(cpu: int | None = None, errors: list[BaseException] | None = None) -> Lane:
-    return Lane("job/lane/0", 0, cpu, (errors if errors is not None else []).append)
+    return Lane(0, LaneThread("job/lane/0", cpu, (errors if errors is not None else []).append))
 
 
 def run_in(lane: Lane, task: Callable[[Lane], None]) -> None:
@@ -359,28 +358,28 @@ def test_batches_go_before_blocks() -> None:
     for number in range(3):
         lane.put_block(lambda lane, number=number: order.append(f"block {number}"), 10)  # type: ignore[misc]
         lane.put_batch(lambda lane, number=number: order.append(f"batch {number}"))  # type: ignore[misc]
-    assert lane.queued_bytes == 30
+    assert lane.thread.queued_bytes == 30
     last = threading.Event()
     lane.put_block(lambda lane: last.set(), 1)
-    lane.start()
+    lane.thread.start()
     assert last.wait(30)
-    lane.stop()
+    lane.thread.stop()
     assert order == [f"{kind} {number}" for kind in ("batch", "block") for number in range(3)]
-    assert (lane.queued_bytes, lane.blocks) == (0, 4)
+    assert (lane.thread.queued_bytes, lane.blocks) == (0, 4)
 
 
 def test_a_lane_survives_an_error_to_be_joined() -> None:
     errors: list[BaseException] = []
     lane = new_lane(errors=errors)
-    lane.start()
+    lane.thread.start()
 
     def fail(lane: Lane) -> None:
         raise ValueError("broken")
 
     lane.put_batch(fail)
     run_in(lane, lambda lane: None)
-    lane.stop()
-    lane.stop()
+    lane.thread.stop()
+    lane.thread.stop()
     assert [str(error) for error in errors] == ["broken"]
 
 
@@ -389,56 +388,54 @@ def test_a_pinned_lane_runs_on_its_cpu_and_leaves_the_others_alone() -> None:
     cpu = usable_cpus()[-1]
     before = os.sched_getaffinity(0)
     lane, seen = new_lane(cpu), []
-    lane.start()
+    lane.thread.start()
     run_in(lane, lambda lane: seen.append(os.sched_getaffinity(0)))
     done = threading.Event()
     lane.put_block(lambda lane: None, 1)
     lane.put_block(lambda lane: done.set(), 1)
     assert done.wait(30)
-    lane.stop()
+    lane.thread.stop()
     assert seen == [{cpu}]
     assert lane.cpus_seen == {cpu}
     assert os.sched_getaffinity(0) == before
 
 
 @pytest.mark.parametrize("pinned", [False, True])
-def test_no_more_lanes_run_at_once_than_cpus(pinned: bool) -> None:
-    lanes = [
-        Lane(f"job/lane/{number}", number, None, [].append, slot)
-        for number, slot in enumerate(run_slots(5, [0, 1], pinned))
-    ]
-    running, go_on, done = threading.Semaphore(0), threading.Event(), threading.Semaphore(0)
-
-    def work(lane: Lane) -> None:
-        running.release()
-        assert go_on.wait(30)
-        done.release()
-
-    for lane in lanes:
-        lane.put_batch(work)
-        lane.start()
-    assert running.acquire(timeout=30) and running.acquire(timeout=30)
-    assert not running.acquire(timeout=0.1)
-    go_on.set()
-    assert all(done.acquire(timeout=30) for _ in lanes)
-    for lane in lanes:
-        lane.stop()
+def test_more_lanes_than_cpus_share_their_threads(pinned: bool) -> None:
+    lanes = make_lanes("job", 5, [3, 7], pinned, [].append)
+    assert [lane.number for lane in lanes] == [0, 1, 2, 3, 4]
+    threads = [lane.thread for lane in lanes]
+    assert threads == [threads[0], threads[1], threads[0], threads[1], threads[0]]
+    assert threads[0] is not threads[1]
+    assert [lane.thread.cpu for lane in lanes] == ([3, 7, 3, 7, 3] if pinned else [None] * 5)
 
 
-def test_lanes_up_to_the_number_of_cpus_hold_nothing() -> None:
-    assert all(isinstance(slot, nullcontext) for slot in run_slots(2, [0, 1], pinned=True))
+def test_lanes_up_to_the_number_of_cpus_have_threads_of_their_own() -> None:
+    lanes = make_lanes("job", 2, [0, 1, 2], False, [].append)
+    assert lanes[0].thread is not lanes[1].thread
+
+
+def test_a_shared_thread_knows_whose_task_it_runs() -> None:
+    first, second = make_lanes("job", 2, [0], False, [].append)
+    first.thread.start()
+    ran: list[int] = []
+    run_in(second, lambda lane: ran.append(lane.number))
+    run_in(first, lambda lane: ran.append(lane.number))
+    first.thread.stop()
+    assert ran == [1, 0]
+    assert first.busy_seconds > 0 and second.busy_seconds > 0
 
 
 def test_a_lanes_time_outside_of_python_is_told_apart() -> None:
     lane = new_lane()
-    lane.start()
+    lane.thread.start()
 
     def sleep_outside(lane: Lane) -> None:
         with native, native:  # nested: the outermost counts
             threading.Event().wait(0.03)
 
     run_in(lane, sleep_outside)
-    lane.stop()
+    lane.thread.stop()
     assert 0.03 <= lane.native_seconds <= lane.busy_seconds < 2 * lane.native_seconds
 
 
