@@ -145,7 +145,7 @@ def _facts_velostream(path: Path) -> dict[str, int]:
         found["trader_bytes"] += pc.sum(pc.binary_length(batch["trader"])).as_py()
         found["tenthousandths"] += int(np.rint(batch["price"].to_numpy() * 10_000).astype(np.int64).sum())
         found["quantity"] += pc.sum(batch["quantity"]).as_py()
-        found["ts"] += pc.sum(pc.divide(batch["ts"].cast(pa.int64()), 1000)).as_py()
+        found["ts"] += pc.sum(pc.divide(batch["ts"].cast(pa.int64()), 1_000_000)).as_py()
     return found
 
 
@@ -173,7 +173,7 @@ def _facts_duckdb(path: Path) -> dict[str, int]:
         f"""
         SELECT count(*) AS rows, sum(strlen(symbol)) AS symbol_bytes,
                sum(strlen(trader)) AS trader_bytes, sum(round(price * 10000)::BIGINT) AS tenthousandths,
-               sum(quantity) AS quantity, sum(ts) AS ts
+               sum(quantity) AS quantity, sum(ts // 1000) AS ts
         FROM {_read_json(path)}
         """
     )
@@ -210,7 +210,7 @@ def _facts_polars(path: Path) -> dict[str, int]:
             trader_bytes=pl.col("trader").str.len_bytes().sum(),
             tenthousandths=(pl.col("price") * 10_000).round().cast(pl.Int64).sum(),
             quantity=pl.col("quantity").sum(),
-            ts=pl.col("ts").sum(),
+            ts=(pl.col("ts") // 1000).sum(),
         )
         .collect(engine="streaming")
         .to_dicts()[0]

@@ -65,7 +65,7 @@ struct Facts {
         for (int64_t quantity_ : columns.quantity)
             quantity += quantity_;
         for (int64_t ts_ : columns.ts)
-            ts += ts_ / 1000;
+            ts += ts_ / 1000000;  // of milliseconds the sum would overflow
     }
 };
 

@@ -584,7 +584,7 @@ cdef class State:
             for j in range(slots.shape[0]):
                 out[j] = self.counted(cells, slots[j])
             leave_kernel()
-        return pa.array(values), None
+        return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values)]), None
 
     cdef inline uint8_t* cell(self, Cells cells, Py_ssize_t slot, int32_t at) noexcept nogil:
         return cells.cells + slot * cells.stride + at

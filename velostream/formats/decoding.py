@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from velostream.config.units import parse_bytes
@@ -17,6 +18,7 @@ from velostream.errors import ConfigError
 from velostream.formats.base import Decoded, Decoder
 from velostream.formats.written_times import Pattern, Zone, is_utc, localise
 from velostream.kernels import Reason
+from velostream.operators.arrays import mask
 from velostream.operators.batch import RecordError
 from velostream.sql.typenames import type_name
 from velostream.sql.types import Field, Schema
@@ -69,6 +71,7 @@ class ColumnarDecoder(Decoder):
     ) -> None:
         self._format = format
         self._fields = [schema.field(name) for name in columns]
+        self._schema = pa.schema([pa.field(field.name, field.type) for field in self._fields])
         self._patterns = [_pattern(field, schema.timezone) for field in self._fields]
         zoned = not is_utc(schema.timezone)
         self._zone = Zone(schema.timezone) if zoned else None
@@ -91,19 +94,20 @@ class ColumnarDecoder(Decoder):
                 array if rows is None else localise(array, rows, self._zone)
                 for array, rows in zip(arrays, naive, strict=True)
             ]
-        bad = np.zeros(len(starts), dtype=np.bool_)
+        bad: npt.NDArray[np.bool_] | None = None
         for column, pattern in enumerate(self._patterns):
             if pattern is not None:
                 texts = arrays[column]
                 arrays[column], misfits = pattern.read(texts)
+                fresh = misfits if bad is None else misfits & ~bad
                 errors.extend(
                     self._misfit(column, texts[row].as_py(), int(starts[row]), int(ends[row]))
-                    for row in np.flatnonzero(misfits & ~bad)
+                    for row in np.flatnonzero(fresh)
                 )
-                bad |= misfits
-        batch = _batch(self._fields, arrays, len(starts))
-        if bad.any():
-            batch = batch.filter(pa.array(~bad))
+                bad = misfits if bad is None else bad | misfits
+        batch = _batch(self._schema, arrays, len(starts))
+        if bad is not None and bad.any():
+            batch = batch.filter(mask(~bad))
             starts, ends = starts[~bad], ends[~bad]
             errors.sort(key=lambda error: error.start)
         return Decoded(batch, starts, ends, errors, end, records)
@@ -197,9 +201,8 @@ def _pattern(field: Field, timezone: str) -> Pattern | None:
     return Pattern(field.format, field.type, timezone)
 
 
-def _batch(fields: Sequence[Field], arrays: Sequence[pa.Array], rows: int) -> pa.RecordBatch:
+def _batch(schema: pa.Schema, arrays: Sequence[pa.Array], rows: int) -> pa.RecordBatch:
     """A batch of the columns; one without columns still has its rows."""
-    if not fields:
+    if not arrays:
         return pa.RecordBatch.from_arrays([pa.nulls(rows)], names=["rows"]).select([])
-    schema = pa.schema([pa.field(field.name, field.type) for field in fields])
     return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from velostream.kernels import Cells, GroupTable, KeyEncoder, Keys, select_rows
+from velostream.operators.arrays import fixed, int64s
 from velostream.operators.batch import Failures
 from velostream.plan.nodes import AggregateSpec
 from velostream.sql.functions.aggregates import aggregate_kernel, aggregate_state
@@ -173,7 +174,8 @@ class Accumulators(Results):
             else:
                 slots_taken = slots
             assert values is not None
-            first = seen.first(values if within is None else values.take(pa.array(within)), slots_taken)
+            counted = values if within is None else values.take(fixed(within, pa.int32()))
+            first = seen.first(counted, slots_taken)
             arguments[number] = (values, None, first if positions is None else positions[first])
         return arguments
 
@@ -185,7 +187,7 @@ class Accumulators(Results):
         """How many rows were folded into these slots; for those made with `count_rows`."""
         number = self._layout.taken.index(_ALL_ROWS)
         counts, _ = self._cells.states[number].count(self._cells, slots)
-        return int(counts.to_numpy().sum())
+        return int(int64s(counts).sum())
 
     def compact(self, keep: Int32s) -> None:
         """Slot keep[j] becomes slot j; all others are dropped."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from velostream.kernels import Cells, GroupTable, Int64State, KeyEncoder, Keys, State, change_ops, select_rows
 from velostream.operators.accumulate import Accumulators, Results
+from velostream.operators.arrays import fixed, int64s, mask
 from velostream.operators.batch import INSERT, Batch, Failures
 from velostream.operators.expressions import Predicate
 from velostream.plan.nodes import AggregateNode
@@ -53,11 +54,11 @@ class _Latest:
         self._cells = Cells([self._state])
 
     def update(self, slots: Int32s, times: Int64s, rows: Int32s | None) -> None:
-        self._cells.update(slots, [(pa.array(times), None, None)], rows)
+        self._cells.update(slots, [(fixed(times, BIGINT), None, None)], rows)
 
     def trace(self, slots: Int32s, times: Int64s, rows: Int32s | None) -> _Latest:
         after = _Latest.__new__(_Latest)
-        after._cells = self._cells.trace(slots, [(pa.array(times), None, None)], rows)
+        after._cells = self._cells.trace(slots, [(fixed(times, BIGINT), None, None)], rows)
         after._state = after._cells.states[0]
         return after
 
@@ -65,8 +66,7 @@ class _Latest:
         self._cells.merge(slots, other._cells, others)
 
     def times(self, slots: Int32s) -> Int64s:
-        times: Int64s = self._state.greatest(self._cells, slots)[0].to_numpy(zero_copy_only=False)
-        return times
+        return int64s(self._state.greatest(self._cells, slots)[0])
 
     def reserve(self, slots: int) -> None:
         self._cells.reserve(slots)
@@ -406,7 +406,7 @@ class Aggregate:
         if self._node.window is not None:
             starts = self._table.windows_of(slots)
             ends = np.where(starts > _MAX - self._size, _MAX, starts + self._size)
-            columns += [pa.array(starts).cast(TIMESTAMP), pa.array(ends).cast(TIMESTAMP)]
+            columns += [fixed(starts, TIMESTAMP), fixed(ends, TIMESTAMP)]
             times = ends - 1
         results, failures = (self._accumulators if after is None else after).results(cells)
         data = pa.RecordBatch.from_arrays(columns + results, schema=self._node.schema)
@@ -426,7 +426,7 @@ class Aggregate:
         if not keep.all():
             if not keep.any():
                 return None
-            data, ops = data.filter(pa.array(keep)), ops[keep]
+            data, ops = data.filter(mask(keep)), ops[keep]
             times = None if times is None else times[keep]
         return Batch(data, ops if (ops != INSERT).any() else None, times)
 

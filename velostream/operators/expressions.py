@@ -277,11 +277,13 @@ class Program:
         self._indices: list[int] | None = None
         if all(isinstance(expr, ColumnRef) for _, expr in items):
             self._indices = [schema.get_field_index(expr.name) for _, expr in items]  # type: ignore[attr-defined]
+        # The columns as they are, under their names.
+        self._same = self._indices == list(range(len(schema))) and self.schema.equals(schema)
 
     def run(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Failures | None]:
         """The items of each row, and the rows that failed, or None; these have NULL where they failed."""
         if self._indices is not None:
-            return self._select(batch, self._indices), None
+            return batch if self._same else self._select(batch, self._indices), None
         frame = self._compiler.frame(batch)
         failures: Failures | None = None
         columns = []

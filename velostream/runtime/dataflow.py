@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from velostream.kernels import judge_late
 from velostream.operators.aggregate import Part
+from velostream.operators.arrays import int64s, mask
 from velostream.operators.batch import Batch
 from velostream.plan.nodes import WatermarkSpec
 from velostream.runtime.lane import Lane
@@ -125,7 +126,7 @@ class Dataflow:
         judged = None
         if stage.watermark is not None:
             column = batch.data.column(stage.watermark.column)
-            times = times_of(column)
+            times = int64s(column)
             bad = _bad_times(column, times, stage.watermark, now_us)
             if bad is not None:
                 fresh = np.setdiff1d(np.flatnonzero(bad), failed)
@@ -133,7 +134,7 @@ class Dataflow:
                     _reject_times(rejects, origin, fresh, column, stage.watermark)
                 failed = np.concatenate([failed, fresh])
                 keep = ~bad if rows is None else ~bad[rows]
-                out = out.filter(pa.array(keep))
+                out = out.filter(mask(keep))
                 rows = np.flatnonzero(keep) if rows is None else rows[keep]
             if stage.watermark.out_of_orderness_us is not None:
                 judged = Judged(stage.watermark, times, failed, rows, origin, rejects)
@@ -224,7 +225,7 @@ class Dataflow:
         if late is not None:
             keep = ~(late if judged.rows is None else late[judged.rows])
             rows, times = delivery.batch.data, delivery.batch.times
-            batch = Batch(rows.filter(pa.array(keep)), times=None if times is None else times[keep])
+            batch = Batch(rows.filter(mask(keep)), times=None if times is None else times[keep])
             parts = self._split(target, batch, lane)
             counters = lane.count(target.stage.query)
             late_rows = np.flatnonzero(late)
@@ -331,15 +332,6 @@ def _take(values: Any, rows: Rows | None, default: Rows | None = None) -> Any:
     if values is None:
         return default
     return values if rows is None else values[rows]
-
-
-def times_of(column: pa.Array) -> npt.NDArray[np.int64]:
-    """The microseconds of a TIMESTAMP column, without a copy; what stands at NULLs means nothing."""
-    values = column.buffers()[1]
-    if values is None or not len(column):
-        return np.empty(0, dtype=np.int64)
-    whole = np.frombuffer(values, dtype=np.int64, count=column.offset + len(column))
-    return whole[column.offset :]
 
 
 def _bad_times(
