@@ -88,6 +88,7 @@ def run(argument: str, records: int) -> dict[str, float]:
     """Seconds from the first block read to the last row written, and the state's greatest size."""
     engine, _, size = argument.partition(":")
     path, result = numbers(records, KEYS[size]), result_path(argument, records)
+    result.unlink(missing_ok=True)  # giving back the former one's pages is no part of a run
     return _duckdb(path, result) if engine == "duckdb" else _velostream(engine, path, result, records)
 
 
