@@ -22,7 +22,7 @@ class BenchOptions:
     # Lanes of v2; null: 1, 2, 4, … up to twice the CPUs. v1 is always measured.
     partitions: list[int] | None = None
     # Bytes of a block.
-    block_size: list[str] = field(default_factory=lambda: ["256KiB", "1MiB", "4MiB", "16MiB"])
+    block_size: list[str] = field(default_factory=lambda: ["1MiB", "4MiB", "8MiB", "16MiB"])
     # Runs of each setting, all settings in turn; the table has the median.
     runs: int = 3
     # Stop a run after that many records; null: at the end of the input.

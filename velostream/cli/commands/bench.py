@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "bench",
     options={
         "bench.partitions": "lanes to try, such as [1,2,4]; by default up to twice the CPUs",
-        "bench.block_size": "block sizes to try; by default [256KiB,1MiB,4MiB,16MiB]",
+        "bench.block_size": "block sizes to try; by default [1MiB,4MiB,8MiB,16MiB]",
         "bench.runs": "runs of each setting, all in turn; by default 3",
         "bench.records": "records after which a run stops; by default the whole input",
         "bench.seconds": "seconds after which a run stops; by default 5 where the input has no end",
