@@ -64,10 +64,10 @@ def main(records: int) -> None:
             "csv_decode",
             f"CSV to Arrow columns: {given.title}",
             records,
-            [Contender(title, f"{engine}:{name}") for engine, title in CONTENDERS.items()],
+            [Contender(f"{title}: {name}", f"{engine}:{name}") for engine, title in CONTENDERS.items()],
             lambda contender, name=name: check(contender, name, records),  # type: ignore[misc]
             targets=[
-                Target(f"≥ 1.5x {peer}", f"velostream:{name}", over=f"{peer}:{name}", at_least=1.5)
+                Target(f"{name}: ≥ 1.5x {peer}", f"velostream:{name}", over=f"{peer}:{name}", at_least=1.5)
                 for peer in ("duckdb", "pyarrow")
             ],
         )
