@@ -401,9 +401,12 @@ cdef inline int to_epoch_us(const Number* number, int places, int64_t* out) noex
         out[0] = 0
         return OK
     if shift >= 0:
-        if decimal.more or shift > 18 or value > 0x7FFFFFFFFFFFFFFFULL // POWERS[shift]:
+        if shift > 18 or value > 0x7FFFFFFFFFFFFFFFULL // POWERS[shift]:
             return OVERFLOW
         value *= POWERS[shift]
+        # Digits that were left out stand behind the 38th: of a value that fits they are a fraction.
+        if decimal.more and number.negative:
+            value += 1
     elif shift < -38:
         value = 1 if number.negative else 0
     else:
