@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 FOLDER = Path("outputs/benchmarks")
@@ -18,15 +19,18 @@ def trades(records: int) -> Path:
     The file of fewer records is a prefix of the file of more.
     """
     path = FOLDER / f"trades-91-{records}.ndjson"
+    generator = random.Random(SEED)
+    return write_lines(path, records, lambda number: _trade(generator, number))
+
+
+def write_lines(path: Path, records: int, line: Callable[[int], str]) -> Path:
+    """A file of `line(0)`, `line(1)`, …, each with its newline: made once, and complete when it is there."""
     if path.exists():
         return path
     FOLDER.mkdir(parents=True, exist_ok=True)
-    generator = random.Random(SEED)
     partial = path.with_suffix(".partial")
     with open(partial, "w", encoding="ascii", buffering=1 << 20) as file:
-        for start in range(0, records, 10_000):
-            numbers = range(start, min(start + 10_000, records))
-            file.writelines(_trade(generator, number) for number in numbers)
+        file.writelines(map(line, range(records)))
     partial.rename(path)
     return path
 

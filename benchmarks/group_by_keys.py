@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from benchmarks.data import FOLDER
+from benchmarks.data import FOLDER, write_lines
 from benchmarks.harness import RATE, Contender, Figure, Target, compare, entry
 
 KEYS = {"1K": 1_000, "1M": 1_000_000, "10M": 10_000_000}
@@ -33,18 +33,9 @@ TARGETS = (
 def numbers(records: int, keys: int) -> Path:
     """NDJSON of about 32 bytes a record: a key below `keys`, and a value."""
     path = FOLDER / f"numbers-{records}-{keys}.ndjson"
-    if path.exists():
-        return path
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with open(partial, "w", encoding="ascii", buffering=1 << 20) as file:
-        for start in range(0, records, 10_000):
-            file.writelines(
-                f'{{"key":{number * STRIDE % keys},"value":{number % 1009}}}\n'
-                for number in range(start, min(start + 10_000, records))
-            )
-    partial.rename(path)
-    return path
+    return write_lines(
+        path, records, lambda number: f'{{"key":{number * STRIDE % keys},"value":{number % 1009}}}\n'
+    )
 
 
 def main(records: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks import peers
 from benchmarks.data import gzipped, trades
 from benchmarks.harness import Contender, Target, compare, entry
 from benchmarks.tumble import result_path, same_rows
@@ -31,15 +32,7 @@ def main(records: int) -> None:
 
 def run(argument: str, records: int) -> float:
     """Seconds from the first block read to the last row written."""
-    path, result = gzipped(trades(records)), result_path("gzip", argument, records)
-    engine, _, threads = argument.partition(":")
-    if engine == "duckdb":
-        from benchmarks.peers import duckdb
-
-        return duckdb.run(path, result, int(threads))
-    from benchmarks.peers import velostream
-
-    return velostream.run(path, result, argument).seconds
+    return peers.run(argument, gzipped(trades(records)), result_path("gzip", argument, records), records)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import subprocess
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 
+from velostream.cli.machine import cpu_model
+
 PACKAGES = (
     "velostream",
     "duckdb",
@@ -27,7 +29,7 @@ def machine() -> dict[str, str]:
     return {
         "date": str(date.today()),
         "commit": _commit(),
-        "cpu": _cpu(),
+        "cpu": cpu_model(),
         "cores": str(len(os.sched_getaffinity(0))),
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -41,14 +43,6 @@ def machine_line(facts: dict[str, str]) -> str:
         f"{facts['kernel']}, Python {facts['python']}"
     )
     return ", ".join([where, *(f"{name} {facts[name]}" for name in PACKAGES if name in facts)])
-
-
-def _cpu() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def _commit() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks import peers
 from benchmarks.data import trades
 from benchmarks.harness import Contender, Target, compare, entry
 from benchmarks.tumble import result_path, same_rows
@@ -42,33 +43,7 @@ def main(records: int) -> None:
 
 def run(argument: str, records: int) -> float:
     """One contender, once; seconds from the first block read to the last row written."""
-    path, result = trades(records), result_path("ndjson_tumble", argument, records)
-    engine, _, threads = argument.partition(":")
-    match engine:
-        case "duckdb":
-            from benchmarks.peers import duckdb
-
-            return duckdb.run(path, result, int(threads))
-        case "polars":
-            from benchmarks.peers import polars
-
-            return polars.run(path, result, int(threads))
-        case "pyclink":
-            from benchmarks.peers import pyclink
-
-            return pyclink.run(path, result)
-        case "bytewax":
-            from benchmarks.peers import bytewax
-
-            return bytewax.run(path, result)
-        case "faust":
-            from benchmarks.peers import faust
-
-            return faust.run(path, result, records)
-        case _:
-            from benchmarks.peers import velostream
-
-            return velostream.run(path, result, argument).seconds
+    return peers.run(argument, trades(records), result_path("ndjson_tumble", argument, records), records)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from benchmarks.data import FOLDER, SEED, START_MS
+from benchmarks import peers
+from benchmarks.data import FOLDER, SEED, START_MS, write_lines
 from benchmarks.harness import Contender, Target, compare, entry
 from benchmarks.tumble import result_path, same_rows
 
@@ -20,17 +21,8 @@ TARGETS = (Target("v2:2:affinity ≥ 1.5x v1", "v2:2:affinity", over="v1", at_le
 def skewed_trades(records: int) -> Path:
     """As `trades`, but every other record is of the symbol SYM000, in no order."""
     path = FOLDER / f"skewed-trades-{records}.ndjson"
-    if path.exists():
-        return path
-    FOLDER.mkdir(parents=True, exist_ok=True)
     generator = random.Random(SEED)
-    partial = path.with_suffix(".partial")
-    with open(partial, "w", encoding="ascii", buffering=1 << 20) as file:
-        for start in range(0, records, 10_000):
-            numbers = range(start, min(start + 10_000, records))
-            file.writelines(_trade(generator, number) for number in numbers)
-    partial.rename(path)
-    return path
+    return write_lines(path, records, lambda number: _trade(generator, number))
 
 
 def _trade(generator: random.Random, number: int) -> str:
@@ -59,15 +51,7 @@ def main(records: int) -> None:
 
 def run(argument: str, records: int) -> float:
     """Seconds from the first block read to the last row written."""
-    path, result = skewed_trades(records), result_path("skewed_keys", argument, records)
-    engine, _, threads = argument.partition(":")
-    if engine == "duckdb":
-        from benchmarks.peers import duckdb
-
-        return duckdb.run(path, result, int(threads))
-    from benchmarks.peers import velostream
-
-    return velostream.run(path, result, argument).seconds
+    return peers.run(argument, skewed_trades(records), result_path("skewed_keys", argument, records), records)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.batches import concat
 from velostream.operators.aggregate import Aggregate, Keyer
-from velostream.operators.batch import DELETE, INSERT, OPERATIONS, UPDATE, concat
+from velostream.operators.batch import DELETE, INSERT, OPERATIONS, UPDATE
 from velostream.plan.nodes import AggregateNode, AggregateSpec, WindowSpec
 from velostream.sql.functions.aggregates import resolve_aggregate
 

@@ -18,7 +18,7 @@ def machine() -> dict[str, str]:
 
     return {
         "date": str(date.today()),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cpus": str(len(usable_cpus())),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
@@ -36,7 +36,8 @@ def machine_line(facts: dict[str, str]) -> str:
     )
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """As the system calls it; the processor's kind where it does not tell."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))

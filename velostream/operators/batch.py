@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,20 +80,3 @@ class Failures:
             if mask[row]:
                 return code, detail
         raise KeyError(row)
-
-
-def concat(batches: Sequence[Batch]) -> Batch | None:
-    """One batch of all rows in order; None when there are none. Schemas are the same."""
-    batches = [batch for batch in batches if batch.rows]
-    if not batches:
-        return None
-    if len(batches) == 1:
-        return batches[0]
-    table = pa.Table.from_batches([batch.data for batch in batches]).combine_chunks()
-    ops = None
-    if any(batch.ops is not None for batch in batches):
-        ops = np.concatenate([np.zeros(b.rows, dtype=np.uint8) if b.ops is None else b.ops for b in batches])
-    times = None
-    if all(batch.times is not None for batch in batches):
-        times = np.concatenate([b.times for b in batches if b.times is not None])
-    return Batch(table.to_batches()[0], ops, times)

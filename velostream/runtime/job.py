@@ -442,8 +442,8 @@ class Job:
 
     def _begun_at(self) -> float:
         """Unix time of the first block read; 0 when none was."""
-        begun = self._intake.begun if self._intake is not None else 0.0
-        return time.time() - (time.perf_counter() - begun) if begun else 0.0
+        elapsed = self._elapsed()
+        return time.time() - elapsed if elapsed else 0.0
 
     def _error_text(self) -> str | None:
         if self._error is None:

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyarrow as pa
-
 from tests.fuzz.csv_oracle import records_of, value_of
 from tests.fuzz.draw import Draw
 from tests.fuzz.numeric import Misfit
+from tests.fuzz.targets.json_decoder import FIELDS as ALL_FIELDS
 from tests.fuzz.targets.json_decoder import decode_all, same
 from velostream.formats.base import formats
-from velostream.sql.types import BIGINT, BOOLEAN, DATE, DOUBLE, TIMESTAMP, TINYINT, VARCHAR, Field, Schema
+from velostream.sql.types import Field, Schema
 
 CSV = formats["csv"]
-FIELDS = (
-    Field("s", VARCHAR),
-    Field("i", BIGINT),
-    Field("d", DOUBLE),
-    Field("n", pa.decimal128(20, 4)),
-    Field("b", BOOLEAN),
-    Field("t", TIMESTAMP),
-    Field("day", DATE),
-    Field("tiny", TINYINT),
-)
+# All kinds of columns but the narrower and wider ones of the same kind.
+FIELDS = ALL_FIELDS[:8]
 DELIMITERS = ",;\t|"
 QUOTES = ('"', "'", "")
 NULLS = (("",), (), ("", "NULL"), ("\\N", "-"))

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.targets.like import matches
 from velostream.kernels import like, text
 
 words = st.text("ab%_#é語\\", max_size=7)
-
-
-def twin(value: str, pattern: str, escape: str) -> bool | None:
-    """What SQL says of LIKE, as a regular expression; None for a pattern that ends in its escape."""
-    parts: list[str] = []
-    characters = iter(pattern)
-    for character in characters:
-        if character == escape:
-            following = next(characters, None)
-            if following is None:
-                return None
-            parts.append(re.escape(following))
-        else:
-            parts.append({"%": ".*", "_": "."}.get(character, re.escape(character)))
-    return re.fullmatch("".join(parts), value, re.DOTALL) is not None
 
 
 @settings(max_examples=150, deadline=None)
@@ -38,7 +22,7 @@ def test_like_is_its_regular_expression(rows: list[tuple[str, str]], escape: str
     values, patterns = [value for value, _ in rows], [pattern for _, pattern in rows]
     result, flags = like.match_like(pa.array(values), pa.array(patterns), escape.encode())
     for row, (value, pattern) in enumerate(rows):
-        expected = twin(value, pattern, escape)
+        expected = matches(value, pattern, escape)
         assert (flags is not None and bool(flags[row])) == (expected is None)
         if expected is not None:
             assert result[row].as_py() == expected, (value, pattern, escape)

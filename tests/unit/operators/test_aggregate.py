@@ -4,8 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.batches import concat
 from velostream.operators.aggregate import Aggregate, KeyedPart, Keyer, PartialPart
-from velostream.operators.batch import OPERATIONS, concat
+from velostream.operators.batch import OPERATIONS
 from velostream.plan.nodes import AggregateNode, AggregateSpec, WindowSpec
 from velostream.sql.expressions import Call, ColumnRef, Literal
 

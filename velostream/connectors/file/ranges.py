@@ -9,7 +9,7 @@ from velostream.connectors.file.buffers import BufferPool
 from velostream.connectors.file.parts import Part, cannot
 from velostream.connectors.file.streams import open_file
 from velostream.errors import ConnectorError
-from velostream.kernels import native
+from velostream.kernels import last_line, native
 
 NEWLINE = 10
 # Read beyond a range in the same call, for the end of its last record.
@@ -54,7 +54,7 @@ class RangeBlock(Block):
                 return memoryview(b"")
             self.origin = back + start
             # A record that ends with the range's last byte needs nothing from beyond it.
-            last = max(start, _rfind(view, start, inside - 1) + 1)
+            last = start + last_line(view[start : max(start, inside - 1)])
             searched = inside - 1
             while True:
                 end = find_newline(view, searched, len(view)) + 1
@@ -99,19 +99,6 @@ def find_newline(view: memoryview, start: int, stop: int) -> int:
         if at >= 0:
             return start + at
         start += step
-        step = min(step * 4, 1 << 16)
-    return -1
-
-
-def _rfind(view: memoryview, start: int, stop: int) -> int:
-    """The index of the last newline in `view[start:stop]`, or -1."""
-    step = 256
-    while start < stop:
-        begin = max(start, stop - step)
-        at = bytes(view[begin:stop]).rfind(NEWLINE)
-        if at >= 0:
-            return begin + at
-        stop = begin
         step = min(step * 4, 1 << 16)
     return -1
 
