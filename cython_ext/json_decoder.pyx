@@ -6,9 +6,11 @@ reading goes on behind its newline, which JSON text never contains within a line
 """
 
 cimport cython
+from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.string cimport memchr, memcmp, memcpy, memset, strerror
+from posix.types cimport off_t
 
 from cython_ext.batch_builder cimport (
     DAY,
@@ -66,6 +68,10 @@ from cython_ext.reasons cimport (
     WRONG_TYPE,
 )
 
+cdef extern from "<unistd.h>" nogil:
+    ssize_t pread(int descriptor, void* bytes, size_t count, off_t offset)
+
+
 cdef enum:
     # Places in a record whose keys are remembered, and how far ahead one is looked for.
     LEADS = 256
@@ -83,6 +89,9 @@ cdef enum:
     TEXT_BYTES = 8
     # Not a record: a line of white space.
     BLANK = -1
+    # Of reading a file, beside OK and NO_MEMORY: `errno` says why; and the file ends before it should.
+    UNREADABLE = -2
+    SHRUNK = -3
 
 
 cdef enum Action:
@@ -438,6 +447,9 @@ cdef class JsonDecoder(BatchBuilder):
     # Unescaped keys and times.
     cdef uint8_t* scratch
     cdef Py_ssize_t scratch_capacity
+    # Bytes of a file.
+    cdef uint8_t* piece
+    cdef Py_ssize_t piece_capacity
 
     def __cinit__(
         self,
@@ -480,6 +492,7 @@ cdef class JsonDecoder(BatchBuilder):
         free(self.leads)
         free(self.closers)
         free(self.scratch)
+        free(self.piece)
 
     def decode(self, const uint8_t[::1] data, Py_ssize_t start, Py_ssize_t max_rows):
         """At most `max_rows` records from byte `start`: what `BatchBuilder.finish` gives, then where to go on,
@@ -503,10 +516,116 @@ cdef class JsonDecoder(BatchBuilder):
             leave_kernel()
         if status == NO_MEMORY:
             raise MemoryError
+        self._expect(next - start)
+        return *self.finish(), next, self.table.record
+
+    def decode_file(
+        self,
+        int descriptor,
+        int64_t offset,
+        Py_ssize_t size,
+        Py_ssize_t start,
+        Py_ssize_t max_rows,
+        Py_ssize_t piece_bytes,
+    ):
+        """As `decode`, of the `size` bytes of an open file from `offset` on. They are read `piece_bytes` at a time,
+        or more where a record is longer, so that what is read is still in the cache when it is decoded.
+
+        Raises OSError when the file cannot be read, EOFError when it ends before those bytes do."""
+        cdef Py_ssize_t room
+        cdef Py_ssize_t rows
+        cdef Py_ssize_t next = start
+        cdef int status
+        cdef int error = 0
+        if not 0 <= start <= size or max_rows < 1 or offset < 0 or piece_bytes < 1:
+            raise ValueError("start is not within the file, or max_rows or piece_bytes is not positive")
+        room = min(size - start, SLICE_BYTES + self.max_record)
+        rows = min(max_rows, room // self.record_bytes + 1)
+        self.begin(NULL, rows, rows * TEXT_BYTES)
+        with nogil:
+            enter_kernel()
+            status = self._decode_file(descriptor, offset, size, &next, max_rows, piece_bytes)
+            if status == UNREADABLE:
+                error = errno
+            leave_kernel()
+        if status == NO_MEMORY:
+            raise MemoryError
+        if status == UNREADABLE:
+            raise OSError(error, strerror(error).decode(errors="replace"))
+        if status == SHRUNK:
+            raise EOFError
+        self._expect(next - start)
+        return *self.finish(), next, self.table.record
+
+    cdef void _expect(self, Py_ssize_t decoded) noexcept nogil:
+        """Remember how long records are, of which so many bytes have just been decoded."""
         if self.table.rows > 0:
             # A little less, so that the room for the next rows is a little more than it takes.
-            self.record_bytes = max(2, (next - start) * 15 // (16 * self.table.rows))
-        return *self.finish(), next, self.table.record
+            self.record_bytes = max(2, decoded * 15 // (16 * self.table.rows))
+
+    cdef int _decode_file(
+        self,
+        int descriptor,
+        int64_t offset,
+        Py_ssize_t size,
+        Py_ssize_t* next,
+        Py_ssize_t max_rows,
+        Py_ssize_t piece_bytes,
+    ) noexcept nogil:
+        """Read records from byte `next[0]` of the range and move it behind the last one: OK, NO_MEMORY,
+        UNREADABLE or SHRUNK."""
+        cdef Py_ssize_t at = next[0]
+        cdef Py_ssize_t wanted
+        cdef Py_ssize_t count
+        cdef Py_ssize_t stop
+        cdef int status
+        while at < size:
+            wanted = min(piece_bytes, size - at)
+            count = 0
+            while True:
+                status = self._fill(descriptor, offset + at, count, wanted)
+                if status != OK:
+                    return status
+                count = wanted
+                if at + count < size:
+                    while count > 0 and self.piece[count - 1] != c'\n':
+                        count -= 1
+                if count > 0:
+                    break
+                count = wanted
+                wanted = min(2 * wanted, size - at)
+            # Where the range would begin in memory, so that positions are those within the range.
+            self.table.block = self.piece - at
+            stop = at
+            status = self._decode(self.table.block, at + count, &stop, max_rows)
+            if status != OK:
+                return status
+            count += at
+            at = stop
+            if stop < count:
+                break
+        next[0] = at
+        return OK
+
+    cdef int _fill(self, int descriptor, int64_t offset, Py_ssize_t have, Py_ssize_t wanted) noexcept nogil:
+        """Make the piece `wanted` bytes of the file from `offset` on, of which it has `have`."""
+        cdef uint8_t* moved
+        cdef ssize_t count
+        if wanted > self.piece_capacity:
+            moved = <uint8_t*>realloc(self.piece, wanted)
+            if moved == NULL:
+                return NO_MEMORY
+            self.piece = moved
+            self.piece_capacity = wanted
+        while have < wanted:
+            count = pread(descriptor, self.piece + have, wanted - have, offset + have)
+            if count == 0:
+                return SHRUNK
+            if count > 0:
+                have += count
+            elif errno != EINTR:
+                return UNREADABLE
+        return OK
 
     cdef int _decode(self, const uint8_t* block, Py_ssize_t n, Py_ssize_t* next, Py_ssize_t max_rows) noexcept nogil:
         """Read records from `next[0]` and move it behind the last one; OK or NO_MEMORY."""

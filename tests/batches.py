@@ -1,12 +1,16 @@
-"""Batches, put together for a test to look at."""
+"""Batches, decoded and put together for a test to look at."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 
 import numpy as np
 import pyarrow as pa
 
+from velostream.connectors.base import Content
+from velostream.formats.base import Decoded, Decoder
+from velostream.formats.file_range import FileRange
 from velostream.operators.batch import Batch
 
 
@@ -25,3 +29,20 @@ def concat(batches: Sequence[Batch]) -> Batch | None:
     if all(batch.times is not None for batch in batches):
         times = np.concatenate([b.times for b in batches if b.times is not None])
     return Batch(table.to_batches()[0], ops, times)
+
+
+def decode(decoder: Decoder, data: Content, max_rows: int) -> list[Decoded]:
+    """The slices of a block's bytes, wherever they are."""
+    slices: list[Decoded] = []
+    at = 0
+    if isinstance(data, FileRange):
+        with closing(data):
+            while at < len(data):
+                slices.append(decoder.decode_file(data, at, max_rows))
+                at = slices[-1].next
+    else:
+        assert isinstance(data, memoryview)
+        while at < len(data):
+            slices.append(decoder.decode(data, at, max_rows))
+            at = slices[-1].next
+    return slices

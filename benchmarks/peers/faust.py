@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,20 @@ from faust.transport.drivers import TRANSPORTS
 
 from velostream.connectors.base import Block, Limits
 from velostream.connectors.file import FileSource, FileSourceConfig
+from velostream.connectors.file.ranges import RANGE_BLOCKS
+from velostream.formats.file_range import FileRange
 from velostream.runtime import transport
 
 # As many records as a fetch from a broker gives or so: blocks only fill Faust's buffer here.
-BLOCK_BYTES = 64 << 10
+BLOCK_BYTES = (64 << 10) // RANGE_BLOCKS
+
+
+def lines_of(block: Block) -> list[bytes]:
+    data = block.load()
+    if not isinstance(data, FileRange):
+        return []  # no record begins in the block
+    with closing(data):
+        return bytes(data).splitlines()
 
 
 class Consumer(transport.Consumer):
@@ -39,7 +50,7 @@ class Consumer(transport.Consumer):
                 line
                 for _, block in blocks
                 if isinstance(block, Block)
-                for line in bytes(block.load()).splitlines()
+                for line in lines_of(block)
             ]
             messages[tp] = list(enumerate(lines, self._records))
             self._records += len(lines)

@@ -18,12 +18,14 @@ _TRUTHS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": 
 
 @dataclass
 class Record:
-    """A record's bytes without its newline, its fields (text, whether quoted), whether it is malformed."""
+    """A record's bytes without its newline, its fields (text, whether quoted), the bytes of the longest as it
+    is written, and whether it is malformed."""
 
     start: int
     end: int = 0
     next: int = 0
     fields: list[tuple[bytes, bool]] = field(default_factory=list)
+    longest: int = 0
     bad: bool = False
 
 
@@ -40,6 +42,7 @@ def _read(data: bytes, at: int, delimiter: int, quote: int) -> Record:
     record = Record(at)
     end = len(data)
     while True:
+        begin = at
         if at < end and data[at] == quote:
             at = _read_quoted(data, at + 1, delimiter, quote, record)
         else:
@@ -49,6 +52,10 @@ def _read(data: bytes, at: int, delimiter: int, quote: int) -> Record:
             if at < end and data[at] == 0x0A:
                 text = text.removesuffix(b"\r")
             record.fields.append((text, False))
+        written = data[begin:at]
+        if at < end and data[at] == 0x0A:
+            written = written.removesuffix(b"\r")
+        record.longest = max(record.longest, len(written))
         if at == end or data[at] == 0x0A:
             break
         at += 1

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 def exact(data: bytes) -> npt.NDArray[np.uint8]:
@@ -38,6 +39,11 @@ class Draw:
 
     def choice(self, options: Sequence[T]) -> T:
         return options[self.number(len(options))]
+
+    def two(self, low: Sequence[T], high: Sequence[U]) -> tuple[T, U]:
+        """A choice by the low four bits of a byte, and one by the high ones."""
+        byte = self.number(256)
+        return low[(byte & 15) % len(low)], high[(byte >> 4) % len(high)]
 
     def rest(self) -> bytes:
         return self._data[self._at :]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +15,7 @@ from tests.fuzz.times import days_of, us_of
 from velostream.sql.types import Field
 
 _SPACE = " \t\r"
+_STRING = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 
 
 class Number(str):
@@ -40,9 +43,20 @@ def records_of(data: bytes) -> list[tuple[int, int]]:
     return spans
 
 
-def read_object(record: bytes, max_depth: int) -> dict[str, tuple[Any, str]]:
-    """The last value of each key, and how it is written. Raises ValueError for what RFC 8259 refuses."""
+@dataclass(frozen=True)
+class Limits:
+    """What a record is refused for beyond the grammar."""
+
+    depth: int
+    columns: int
+    text_bytes: int
+
+
+def read_object(record: bytes, limits: Limits) -> dict[str, tuple[Any, str]]:
+    """The last value of each key, and how it is written. Raises ValueError for what RFC 8259 and the limits
+    refuse."""
     text = record.decode()
+    keys = 0
     values: dict[str, tuple[Any, str]] = {}
     at = _skip(text, 0)
     _expect(text, at, "{")
@@ -57,8 +71,11 @@ def read_object(record: bytes, max_depth: int) -> dict[str, tuple[Any, str]]:
             _expect(text, at, ":")
             start = _skip(text, at + 1)
             value, at = _decode(text, start)
-            if _depth(value) >= max_depth:
+            if _depth(value) >= limits.depth:
                 raise ValueError("too deep")
+            keys += 1
+            if keys > limits.columns:
+                raise ValueError("too many columns")
             values[key] = (value, text[start:at])
             at = _skip(text, at)
             if text[at : at + 1] == "}":
@@ -68,6 +85,8 @@ def read_object(record: bytes, max_depth: int) -> dict[str, tuple[Any, str]]:
             at = _skip(text, at + 1)
     if _skip(text, at) != len(text):
         raise ValueError("trailing")
+    if any(len(string) > limits.text_bytes for string in _STRING.findall(record)):
+        raise ValueError("text too long")
     return values
 
 
@@ -121,7 +140,7 @@ def value_of(value: Any, text: str, field: Field) -> Any:
     raise Misfit
 
 
-def row_of(record: bytes, fields: Sequence[Field], max_depth: int) -> list[Any]:
+def row_of(record: bytes, fields: Sequence[Field], limits: Limits) -> list[Any]:
     """The record's values in the columns' order; ValueError or Misfit when it fails."""
-    values = read_object(record, max_depth)
+    values = read_object(record, limits)
     return [value_of(*values[field.name], field) if field.name in values else None for field in fields]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.batches import decode
 from velostream.connectors.base import Limits
 from velostream.connectors.file import FileSink, FileSinkConfig, FileSource, FileSourceConfig
 from velostream.operators.batch import Batch
@@ -55,12 +56,8 @@ def read(source: FileSource, limits: Limits) -> pa.Table:
     assert decoder is not None
     batches = []
     for block in iter(reader.read, None):
-        data, at = block.load(), 0
-        assert isinstance(data, memoryview)
-        while at < len(data):
-            decoded = decoder.decode(data, at, 4)
+        for decoded in decode(decoder, block.load(), 4):
             assert decoded.errors == []
             batches.append(decoded.batch)
-            at = decoded.next
     reader.close()
     return pa.Table.from_batches(batches, schema=SCHEMA)

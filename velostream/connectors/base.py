@@ -9,15 +9,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import pyarrow as pa
 
 from velostream.config.schema import SinkConfig, SourceConfig
 from velostream.formats.base import Decoder
+from velostream.formats.file_range import FileRange
 from velostream.operators.batch import Batch
 from velostream.registry import Registry
 from velostream.sql.types import Schema
+
+# What a block holds: bytes in memory or in a file, for a decoder; or columns.
+Content: TypeAlias = memoryview | FileRange | pa.RecordBatch
 
 # `yaml=False` at registration: made by Python code alone, no option of the configuration.
 sources: Registry[type[Source]] = Registry("source", "velostream.connectors")
@@ -49,7 +53,7 @@ class Block(ABC):
         self.input_bytes = size
 
     @abstractmethod
-    def load(self) -> memoryview | pa.RecordBatch:
+    def load(self) -> Content:
         """The content; called once, in a lane, so that reading by byte ranges runs in parallel.
 
         Raises ConnectorError when it cannot be read.

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from velostream.formats.file_range import FileRange
 from velostream.operators.batch import RecordError
 from velostream.registry import Registry
 from velostream.sql.types import Schema
@@ -44,6 +45,13 @@ class Decoder(ABC):
     @abstractmethod
     def decode(self, data: memoryview, start: int, max_rows: int) -> Decoded:
         """At most `max_rows` records of the block from byte `start`. Never raises for bad records."""
+
+    def decode_file(self, data: FileRange, start: int, max_rows: int) -> Decoded:
+        """As `decode`, of a block that is still in its file. Raises ConnectorError.
+
+        A decoder that reads it piece by piece spares the block's memory, and the way there and back.
+        """
+        return self.decode(data.whole(), start, max_rows)
 
 
 class Splitter(ABC):

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from velostream.connectors.base import Block, Source
-from velostream.formats.base import Decoder
+from velostream.connectors.base import Block, Content, Source
+from velostream.formats.base import Decoded, Decoder
+from velostream.formats.file_range import FileRange
 from velostream.kernels import native
 from velostream.plan.nodes import Plan
 from velostream.runtime.admission import Admission
@@ -34,8 +35,8 @@ from velostream.runtime.ticket import Ticket
 from velostream.runtime.transport import EndOfPartition, IdlePartition, ReadFailed
 from velostream.runtime.watermarks import END, IDLE
 
-# Rows that a decoder hands over at once: the columns of an 8 MiB block of small records, and no more.
-SLICE_ROWS = 131_072
+# Rows that a decoder hands over at once: the columns of a 32 MiB range of small records, and no more.
+SLICE_ROWS = 524_288
 # Up to so many blocks in flight each one is acknowledged at once; of more, those done by then so often.
 FEW_BLOCKS = 3
 SWEEP_SECONDS = 0.002
@@ -48,6 +49,7 @@ class _Done:
     slices: list[tuple[list[Delivery], Rejects]]
     ticket: Ticket
     watermark: int | None = None
+    file: FileRange | None = None
 
 
 class _Partition:
@@ -95,6 +97,8 @@ class Intake:
         # Blocks that are done and not acknowledged; appended to by lanes.
         self._gone: deque[tuple[Callable[[], None], Any, int]] = deque()
         self._sweeping = False
+        # What lanes have open. Its methods are atomic.
+        self._files: set[FileRange] = set()
         self.in_flight = 0
         self.bytes_read = 0
         # When the first message came (time.perf_counter); 0 until then.
@@ -170,6 +174,12 @@ class Intake:
             self._sweeping = False
             self._leave()  # what a lane left while it still saw `_sweeping`
 
+    def close(self) -> None:
+        """Close what is still open; called when no lane runs any more."""
+        for file in self._files:
+            file.close()
+        self._files.clear()
+
     # --- in a lane ------------------------------------------------------------------------------
 
     def _say(self, partition: _Partition, turn: int, ticket: Ticket, watermark: int, lane: Lane) -> None:
@@ -192,9 +202,13 @@ class Intake:
     def _work(self, partition: _Partition, block: Block, turn: int, ticket: Ticket, lane: Lane) -> None:
         self._run(partition, block, self._load(partition, block, lane), turn, ticket, lane)
 
-    def _load(self, partition: _Partition, block: Block, lane: Lane) -> memoryview | pa.RecordBatch:
+    def _load(
+        self, partition: _Partition, block: Block, lane: Lane
+    ) -> memoryview | FileRange | pa.RecordBatch:
         begun = time.perf_counter()
         data = self._strategy.call(f"source '{partition.state.source}'", block.load)
+        if isinstance(data, FileRange):
+            self._files.add(data)
         lane.spend("read", begun)
         return data
 
@@ -202,7 +216,7 @@ class Intake:
         self,
         partition: _Partition,
         block: Block,
-        data: memoryview | pa.RecordBatch,
+        data: Content,
         turn: int,
         ticket: Ticket,
         lane: Lane,
@@ -217,7 +231,8 @@ class Intake:
             while position < len(data):
                 piece, position = self._bytes(partition, block.origin, data, position, lane)
                 slices.append(piece)
-        partition.sequencer.put(turn, _Done(slices, ticket), lane)
+        file = data if isinstance(data, FileRange) else None
+        partition.sequencer.put(turn, _Done(slices, ticket, file=file), lane)
 
     def _columns(
         self, partition: _Partition, offset: int, batch: pa.RecordBatch, lane: Lane
@@ -229,7 +244,7 @@ class Intake:
         return self._dataflow.run(state.source, batch, rejects, lane, self._clock()), rejects
 
     def _bytes(
-        self, partition: _Partition, offset: int, data: memoryview, position: int, lane: Lane
+        self, partition: _Partition, offset: int, data: memoryview | FileRange, position: int, lane: Lane
     ) -> tuple[tuple[list[Delivery], Rejects], int]:
         state = partition.state
         decoder = partition.decoders.get(lane.number)
@@ -238,7 +253,11 @@ class Intake:
             assert decoder is not None
             partition.decoders[lane.number] = decoder
         begun = time.perf_counter()
-        decoded = decoder.decode(data, position, SLICE_ROWS)
+        if isinstance(data, FileRange):
+            read = partial(decoder.decode_file, data, position, SLICE_ROWS)
+            decoded: Decoded = self._strategy.call(f"source '{state.source}'", read)
+        else:
+            decoded = decoder.decode(data, position, SLICE_ROWS)
         lane.spend("decode", begun)
         rejects = Rejects(state.source, state.name, offset, data, decoded.batch, decoded.starts, decoded.ends)
         lane.records += decoded.records
@@ -265,4 +284,7 @@ class Intake:
                 self._late_file.write(rejects.late)
         if done.watermark is not None:
             self._dataflow.advance(partition.state, done.watermark, done.ticket)
+        if done.file is not None:
+            self._files.discard(done.file)
+            done.file.close()
         done.ticket.release()

@@ -376,6 +376,8 @@ class Job:
     def _close_lanes(self) -> None:
         for thread in self._threads:
             thread.stop()
+        if self._intake is not None:
+            self._intake.close()
 
     def _close_sinks(self, complete: bool) -> None:
         self._strategy.close()

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from velostream.formats.file_range import FileRange
 from velostream.operators.batch import RecordError
 from velostream.runtime.failures.base import FailedRecord
 
@@ -24,7 +25,7 @@ class Rejects:
         source: str,
         partition: str,
         offset: int,
-        data: memoryview | None,
+        data: memoryview | FileRange | None,
         batch: pa.RecordBatch,
         starts: npt.NDArray[np.int64],
         ends: npt.NDArray[np.int64],

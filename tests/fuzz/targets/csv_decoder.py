@@ -27,7 +27,7 @@ def check(data: bytes) -> None:
     chosen = draw.number(16)
     delimiter, quote, nulls = draw.choice(DELIMITERS), draw.choice(QUOTES), draw.choice(NULLS)
     max_rows = draw.choice((1, 2, 7, 1000))
-    max_record = draw.choice((8, 40, 1 << 20))
+    max_record, max_text = draw.two((8, 40, 1 << 20), (1 << 24, 1, 9, 20))
     body = draw.rest()
     columns = [at for at in range(count) if chosen >> at & 1]
     format = CSV(
@@ -37,6 +37,7 @@ def check(data: bytes) -> None:
             header=False,
             nulls=list(nulls),
             max_record_bytes=f"{max_record}B",
+            max_text_bytes=f"{max_text}B",
         )
     )
     decoder = format.decoder(Schema(fields), [fields[at].name for at in columns], format.layout(b""))
@@ -52,7 +53,8 @@ def check(data: bytes) -> None:
             continue
         span = (record.start, record.end)
         try:
-            if record.bad or record.end - record.start > max_record or len(record.fields) != count:
+            too_long = record.end - record.start > max_record or record.longest > max_text
+            if record.bad or too_long or len(record.fields) != count:
                 raise Misfit
             expected.append([value_of(*record.fields[at], fields[at].type, nulls) for at in columns])
             good.append(span)

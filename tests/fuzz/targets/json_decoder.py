@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 
 from tests.fuzz.draw import Draw, exact
-from tests.fuzz.json_oracle import records_of, row_of
+from tests.fuzz.json_oracle import Limits, records_of, row_of
 from tests.fuzz.numeric import Misfit, stored
-from velostream.formats.base import Decoder, formats
+from velostream.formats import decoding
+from velostream.formats.base import Decoded, Decoder, formats
+from velostream.formats.file_range import FileRange
 from velostream.sql.types import (
     BIGINT,
     BOOLEAN,
@@ -42,17 +49,26 @@ FIELDS = (
 )
 DEPTHS = (1, 2, 3, 64)
 RECORD_BYTES = (8, 40, 1 << 20)
+COLUMNS = (10_000, 1, 2, 5)
+TEXT_BYTES = (1 << 24, 1, 9, 20)
+PIECE_BYTES = (1 << 19, 1, 7, 50)
 
 
 def check(data: bytes) -> None:
     draw = Draw(data)
     chosen = draw.number(256) | draw.number(256) << 8
     columns = [field for bit, field in enumerate(FIELDS) if chosen >> bit & 1]
-    max_rows = draw.choice((1, 2, 7, 1000))
-    max_depth = draw.choice(DEPTHS)
-    max_record = draw.choice(RECORD_BYTES)
+    max_rows, piece_bytes = draw.two((1, 2, 7, 1000), PIECE_BYTES)
+    max_depth, max_columns = draw.two(DEPTHS, COLUMNS)
+    max_record, max_text = draw.two(RECORD_BYTES, TEXT_BYTES)
     body = draw.rest()
-    options = NDJSON.Options(max_depth=max_depth, max_record_bytes=f"{max_record}B")
+    options = NDJSON.Options(
+        max_depth=max_depth,
+        max_record_bytes=f"{max_record}B",
+        max_columns=max_columns,
+        max_text_bytes=f"{max_text}B",
+    )
+    limits = Limits(max_depth, max_columns, max_text)
     decoder = NDJSON(options).decoder(
         Schema(FIELDS), [field.name for field in columns], NDJSON(options).layout(b"")
     )
@@ -64,7 +80,7 @@ def check(data: bytes) -> None:
         try:
             if end - start > max_record:
                 raise Misfit
-            expected.append(row_of(body[start:end], columns, max_depth))
+            expected.append(row_of(body[start:end], columns, limits))
             good.append((start, end))
         except (ValueError, Misfit):
             bad.append((start, end))
@@ -76,19 +92,35 @@ def check(data: bytes) -> None:
     again, _, _ = decode_all(decoder, body[:cut], 1000)
     more, _, _ = decode_all(decoder, body[cut:], 1000)
     assert same(again + more, expected), (again, more, expected)
+    with in_file(body) as file, patch.object(decoding, "PIECE_BYTES", piece_bytes):
+        again, spans, failed = decode_all(decoder, file, max_rows)
+    assert (spans, failed) == (good, bad), (spans, good, failed, bad)
+    assert same(again, expected), (again, expected)
+
+
+@contextmanager
+def in_file(data: bytes) -> Iterator[FileRange]:
+    """The bytes in a file in memory, behind three others."""
+    with open(os.memfd_create("records"), "w+b", buffering=0) as file:
+        file.write(b"{}\n" + data)
+        yield FileRange(file, "records", 3, len(data))
 
 
 def decode_all(
-    decoder: Decoder, data: bytes, max_rows: int
+    decoder: Decoder, data: bytes | FileRange, max_rows: int
 ) -> tuple[list[list[Any]], list[tuple[int, int]], list[tuple[int, int]]]:
     """All rows, their spans, and the spans of the records that fail."""
-    block = memoryview(exact(data))  # type: ignore[arg-type]
+    decode: Callable[[int, int], Decoded]
+    if isinstance(data, FileRange):
+        decode = partial(decoder.decode_file, data)
+    else:
+        decode = partial(decoder.decode, memoryview(exact(data)))  # type: ignore[arg-type]
     rows: list[list[Any]] = []
     spans: list[tuple[int, int]] = []
     failed: list[tuple[int, int]] = []
     position = 0
     while position < len(data):
-        decoded = decoder.decode(block, position, max_rows)
+        decoded = decode(position, max_rows)
         assert position < decoded.next <= len(data)
         assert decoded.records == decoded.batch.num_rows + len(decoded.errors) <= max_rows
         decoded.batch.validate(full=True)

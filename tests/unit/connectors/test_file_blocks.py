@@ -18,7 +18,7 @@ from velostream.connectors.base import Block, BlockReader, Limits
 from velostream.connectors.file import FileSource, FileSourceConfig, readers
 from velostream.connectors.file.buffers import BufferPool
 from velostream.connectors.file.parts import Identity, Part
-from velostream.connectors.file.ranges import LEAST_RANGE_BYTES, RangeReader
+from velostream.connectors.file.ranges import LEAST_RANGE_BYTES, RANGE_BLOCKS, RangeReader
 from velostream.runtime.job import Job
 from velostream.testing.scripted import ScriptedSinkConfig
 
@@ -36,18 +36,20 @@ def test_guided_ranges_cover_a_file_exactly_once_and_shrink(
     size: int, behind: int, lanes: int, max_bytes: int
 ) -> None:
     part = Part("f", "none", size, Identity(0, 0))
-    reader = RangeReader(part, 0, 1, Limits(max_bytes, lanes=lanes), 0, BufferPool(1), behind)
+    reader = RangeReader(part, 0, 1, Limits(max_bytes, lanes=lanes), 0, behind)
     blocks = list(iter(reader.read, None))
     offset = 0
     for block in blocks:
         assert block.offset == offset
         offset = block.next_offset
     assert offset == size
-    lengths = [block.size for block in blocks]
-    assert lengths == sorted(lengths, reverse=True)
-    assert all(0 < length <= max_bytes for length in lengths)
+    lengths = [block.next_offset - block.offset for block in blocks]
+    assert lengths == sorted(lengths, reverse=True) == [block.input_bytes for block in blocks]
+    assert all(0 < length <= RANGE_BLOCKS * max_bytes for length in lengths)
+    # What back-pressure counts is what a block holds, never 0.
+    assert all(0 < block.size <= max_bytes for block in blocks)
     if lanes == 1:
-        assert all(length == max_bytes for length in lengths[:-1])
+        assert all(length == RANGE_BLOCKS * max_bytes for length in lengths[:-1])
     elif not behind and lengths:
         assert lengths[-1] <= LEAST_RANGE_BYTES
 

@@ -16,7 +16,10 @@ from velostream.connectors.file.ranges import RangeReader
 from velostream.connectors.file.readers import StreamReader
 from velostream.connectors.file.streams import open_stream
 from velostream.errors import ConnectorError, FormatError
-from velostream.formats.base import Splitter
+from velostream.formats.base import Layout, Splitter
+from velostream.formats.file_range import FileRange
+from velostream.formats.ndjson import Ndjson, NdjsonOptions
+from velostream.sql.types import BIGINT, Field, Schema
 
 MAX_RECORD = 1 << 10
 TEXTS = {
@@ -57,7 +60,7 @@ def read_all(reader: BlockReader) -> list[Block]:
 
 def range_reader(path: Path, max_bytes: int, first: int = 0, offset: int = 0) -> RangeReader:
     (part,) = find_parts(str(path), "none", "path")
-    return RangeReader(part, first, MAX_RECORD, Limits(max_bytes), offset, BufferPool(64))
+    return RangeReader(part, first, MAX_RECORD, Limits(max_bytes), offset)
 
 
 def stream_reader(
@@ -76,14 +79,23 @@ def stream_reader(
     )
 
 
+def content(block: Block) -> bytes:
+    data = block.load()
+    try:
+        return bytes(data)  # type: ignore[arg-type]
+    finally:
+        if isinstance(data, FileRange):
+            data.close()
+
+
 def check(text: bytes, blocks: list[Block], begin: int = 0) -> None:
     """The blocks hold all of `text` from `begin` on, in whole records, where they say they are."""
-    contents = [bytes(block.load()) for block in blocks]
+    contents = [content(block) for block in blocks]
     assert b"".join(contents) == text[begin:]
-    filled = [content for content in contents if content]
-    assert all(content.endswith(b"\n") for content in filled[:-1])
-    for block, content in zip(blocks, contents, strict=True):
-        assert text[block.origin : block.origin + len(content)] == content
+    filled = [held for held in contents if held]
+    assert all(held.endswith(b"\n") for held in filled[:-1])
+    for block, held in zip(blocks, contents, strict=True):
+        assert text[block.origin : block.origin + len(held)] == held
     for block, after in itertools.pairwise(blocks):
         assert block.next_offset == after.offset
 
@@ -95,7 +107,7 @@ def test_byte_ranges_of_every_size_give_each_record_once(tmp_path: Path, text: b
     for max_bytes in range(1, len(text) + 3):
         blocks = read_all(range_reader(path, max_bytes))
         check(text, blocks)
-        assert sum(block.size for block in blocks) == len(text)
+        assert sum(block.input_bytes for block in blocks) == len(text)
 
 
 @pytest.mark.parametrize("first", [2, 3, 9])
@@ -115,9 +127,7 @@ def test_byte_ranges_from_any_offset_give_the_records_that_begin_there(tmp_path:
     for offset in range(len(text)):
         begin = min((start for start in starts if start >= offset), default=len(text))
         for max_bytes in (1, 4, 100):
-            contents = [
-                bytes(block.load()) for block in read_all(range_reader(path, max_bytes, offset=offset))
-            ]
+            contents = [content(block) for block in read_all(range_reader(path, max_bytes, offset=offset))]
             assert b"".join(contents) == text[begin:]
 
 
@@ -142,7 +152,7 @@ def test_blocks_of_n_records_have_exactly_n(tmp_path: Path, records: int) -> Non
     lines = [b"a\n", b'"b\nb"\n', b"\n", b"c\r\n", b"d\n", b'"e\n\n"\n', b"f"]
     path = tmp_path / "lines"
     path.write_bytes(text)
-    contents = [bytes(block.load()) for block in read_all(stream_reader(path, Limits(records=records)))]
+    contents = [content(block) for block in read_all(stream_reader(path, Limits(records=records)))]
     assert contents == [b"".join(lines[at : at + records]) for at in range(0, len(lines), records)]
 
 
@@ -153,7 +163,7 @@ def test_quoted_line_breaks_never_end_a_block(tmp_path: Path) -> None:
     for max_bytes in range(1, len(text) + 3):
         blocks = read_all(stream_reader(path, Limits(max_bytes)))
         check(text, blocks)
-        assert all(bytes(block.load()).count(b'"') % 2 == 0 for block in blocks)
+        assert all(content(block).count(b'"') % 2 == 0 for block in blocks)
 
 
 def test_a_stream_goes_on_from_the_offset_of_any_block(tmp_path: Path) -> None:
@@ -163,7 +173,7 @@ def test_a_stream_goes_on_from_the_offset_of_any_block(tmp_path: Path) -> None:
         path.write_bytes(packed)
         for block in read_all(stream_reader(path, Limits(4))):
             rest = read_all(stream_reader(path, Limits(4), offset=block.next_offset))
-            assert b"".join(bytes(after.load()) for after in rest) == text[block.next_offset :]
+            assert b"".join(content(after) for after in rest) == text[block.next_offset :]
 
 
 @pytest.mark.parametrize("max_bytes", [1, 7, 600, 1 << 20])
@@ -174,16 +184,17 @@ def test_a_record_that_is_too_long_is_given_cut_and_the_next_ones_whole(
     path.write_bytes(b"a\n" + b"x" * 5000 + b"\nbb\n")
     cut = b"a\n" + b"x" * (MAX_RECORD + 1) + b"bb\n"
     blocks = read_all(range_reader(path, max_bytes))
-    contents = [bytes(block.load()) for block in blocks]
+    contents = [content(block) for block in blocks]
     if max_bytes < 1 << 20:
-        assert b"".join(contents) == cut
-        assert max(map(len, contents)) <= MAX_RECORD + 1 + max_bytes
+        # The range in which it begins ends so much later.
+        (end,) = [block.next_offset for block in blocks if block.offset <= 2 < block.next_offset]
+        assert b"".join(contents) == path.read_bytes()[: end + MAX_RECORD + 1] + b"bb\n"
     else:
         # Within a range nothing is cut: the decoder sees the record's length itself.
         assert contents == [path.read_bytes()]
     blocks = read_all(stream_reader(path, Limits(max_bytes), splittable=True))
     if max_bytes < 1 << 20:
-        assert b"".join(bytes(block.load()) for block in blocks) == cut
+        assert b"".join(content(block) for block in blocks) == cut
         (long,) = [block for block in blocks if len(block.load()) > MAX_RECORD]
         assert (long.offset, long.origin, long.next_offset) == (2, 2, 5003)
 
@@ -192,7 +203,7 @@ def test_a_record_without_an_end_is_an_error_where_newlines_end_none(tmp_path: P
     path = tmp_path / "lines"
     path.write_bytes(b'a\n"' + b"x\n" * 5000)
     reader = stream_reader(path, Limits(64))
-    assert bytes(reader.read().load()) == b"a\n"
+    assert content(reader.read()) == b"a\n"
     with pytest.raises(
         FormatError, match=r"record at byte 2 of '.*lines' is longer than 1024 bytes; close the"
     ):
@@ -232,14 +243,27 @@ def test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path: Path) -> Non
         read_all(stream)
 
 
+def test_a_file_that_shrinks_while_a_block_of_it_is_decoded_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b'{"n": 1}\n{"n": 2}\n')
+    (block,) = read_all(range_reader(path, 64))
+    decoder = Ndjson(NdjsonOptions()).decoder(Schema((Field("n", BIGINT),)), ["n"], Layout())
+    data = block.load()
+    path.write_bytes(b'{"n": 1}\n')
+    for read in (lambda: decoder.decode_file(data, 0, 9), lambda: data[0:18], lambda: bytes(data)):
+        with pytest.raises(ConnectorError, match="had 18 bytes and has shrunk to 9 while it was being read"):
+            read()
+    data.close()
+
+
 def test_what_is_appended_later_is_not_read_by_a_bounded_reader(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_bytes(b"a\nb")
     ranges, stream = range_reader(path, 2), stream_reader(path, Limits(2))
     with path.open("ab") as file:
         file.write(b"b\nc\n")
-    assert [bytes(block.load()) for block in read_all(ranges)] == [b"a\n", b"b"]
-    assert [bytes(block.load()) for block in read_all(stream)] == [b"a\n", b"b"]
+    assert b"".join(content(block) for block in read_all(ranges)) == b"a\nb"
+    assert [content(block) for block in read_all(stream)] == [b"a\n", b"b"]
 
 
 def test_a_file_replaced_while_it_is_read_is_an_error(tmp_path: Path) -> None:
@@ -261,13 +285,13 @@ def test_a_followed_file_gives_records_as_they_are_finished(tmp_path: Path) -> N
     path.write_bytes(b"a\nb")
     reader = followed(path)
     with path.open("ab", buffering=0) as file:
-        assert bytes(reader.read().load()) == b"a\n"
+        assert content(reader.read()) == b"a\n"
         assert reader.read().size == 0
         file.write(b"b")
         assert reader.read().size == 0
         file.write(b"\nc\n\nd")
         block = reader.read()
-        assert bytes(block.load()) == b"bb\nc\n\n"
+        assert content(block) == b"bb\nc\n\n"
         assert (block.offset, block.next_offset) == (2, 8)
         assert reader.read().size == 0
     reader.close()
@@ -277,7 +301,7 @@ def test_a_followed_file_gives_what_it_has_when_there_are_fewer_than_n_records(t
     path = tmp_path / "lines"
     path.write_bytes(b"a\nb\nc\n")
     reader = followed(path, records=2)
-    assert [bytes(reader.read().load()) for _ in range(3)] == [b"a\nb\n", b"c\n", b""]
+    assert [content(reader.read()) for _ in range(3)] == [b"a\nb\n", b"c\n", b""]
     reader.close()
 
 
@@ -297,7 +321,7 @@ def test_a_followed_file_may_only_grow(tmp_path: Path, change: object, message: 
     path = tmp_path / "lines"
     path.write_bytes(b"a\nb\n")
     reader = followed(path)
-    assert bytes(reader.read().load()) == b"a\nb\n"
+    assert content(reader.read()) == b"a\nb\n"
     assert callable(change)
     change(path)
     with pytest.raises(ConnectorError, match=message):

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 import zstandard
 
+from tests.batches import decode
 from velostream.connectors.base import Limits
 from velostream.connectors.file import FileSource, FileSourceConfig
 from velostream.connectors.file.ranges import RangeReader
@@ -35,13 +36,9 @@ def rows(made: FileSource, limits: Limits = Limits()) -> list[list[dict[str, Any
         assert decoder is not None
         found: list[dict[str, Any]] = []
         for block in iter(reader.read, None):
-            data, at = block.load(), 0
-            assert isinstance(data, memoryview)
-            while at < len(data):
-                decoded = decoder.decode(data, at, 1000)
+            for decoded in decode(decoder, block.load(), 1000):
                 assert decoded.errors == []
                 found += decoded.batch.to_pylist()
-                at = decoded.next
         reader.close()
         partitions.append(found)
     return partitions

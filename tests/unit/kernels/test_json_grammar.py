@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.draw import exact
-from tests.fuzz.json_oracle import row_of
+from tests.fuzz.json_oracle import Limits, row_of
 from tests.fuzz.numeric import Misfit
 from velostream.formats.base import formats
 from velostream.kernels import JsonDecoder, Reason
@@ -24,6 +24,8 @@ from velostream.sql.types import BIGINT, DOUBLE, VARCHAR, Field, Schema
 FIELDS = (Field("s", VARCHAR), Field("i", BIGINT), Field("d", DOUBLE))
 MODEL = b'{"s":"","i":0,"d":0,"x":0}\n'
 Answer = list[Any] | Reason
+
+LIMITS = Limits(depth=64, columns=100, text_bytes=1 << 24)
 
 
 def decoder(
@@ -411,7 +413,7 @@ def test_every_byte_at_every_place_is_accepted_exactly_when_python_does(template
     assert len(found) == len(records)
     for record, answer in zip(records, found, strict=True):
         try:
-            expected: list[Any] | None = row_of(record, FIELDS, 64)
+            expected: list[Any] | None = row_of(record, FIELDS, LIMITS)
         except (ValueError, Misfit):
             expected = None
         assert (None if isinstance(answer, Reason) else answer) == expected, record
@@ -471,7 +473,7 @@ def test_random_documents_have_the_values_of_the_json_module(
     expected = []
     for line in lines:
         try:
-            expected.append(row_of(line, FIELDS, 64))
+            expected.append(row_of(line, FIELDS, LIMITS))
         except Misfit:
             expected.append(None)
     found = answers(b"\n".join(lines))

@@ -12,7 +12,7 @@ from velostream.config.units import parse_bytes, parse_duration_us
 from velostream.connectors.base import BlockReader, Limits, Source, sources
 from velostream.connectors.file.buffers import BufferPool
 from velostream.connectors.file.parts import CODECS, Part, find_parts, inner_name
-from velostream.connectors.file.ranges import LOOK_AHEAD_BYTES, RangeReader
+from velostream.connectors.file.ranges import RangeReader
 from velostream.connectors.file.readers import InOrderReader, StreamReader
 from velostream.connectors.file.streams import open_stream
 from velostream.errors import ConfigError, ConnectorError, FormatError, Where, unknown
@@ -189,7 +189,7 @@ class FileSource(Source):
         splittable = self._format.splittable
         if splittable and part.codec == "none" and not limits.records and not self.config.follow:
             behind = sum(after.size for after in self._parts[partition + 1 :])
-            return RangeReader(part, first, self._max_record, limits, offset, self._buffers(limits), behind)
+            return RangeReader(part, first, self._max_record, limits, offset, behind)
         follow = self.config.follow
         stream = StreamReader(
             open_stream(part, follow),
@@ -211,7 +211,7 @@ class FileSource(Source):
 
     def _buffers(self, limits: Limits) -> BufferPool:
         size = limits.max_bytes
-        return self._pools.setdefault(size, BufferPool(1 + size + LOOK_AHEAD_BYTES))
+        return self._pools.setdefault(size, BufferPool(size))
 
     def decoder(self, partition: int, columns: Sequence[str]) -> Decoder | None:
         return self._format.decoder(self.schema, columns, self._layout(partition))
