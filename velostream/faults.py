@@ -1,7 +1,8 @@
 """Fault points: places where a crash could split something that must happen as a whole.
 
-`VELOSTREAM_FAULT=state.before_manifest:3` kills the process, as `kill -9` does, when it comes to that point the
-third time; tests set it in the processes that they start. Unset, a fault point costs a look-up in an empty table.
+`VELOSTREAM_FAULT=state.before_manifest:3` kills the process, as `kill -9` does, when it comes to that point
+the third time; tests set it in the processes that they start. Unset, a fault point costs a look-up in an
+empty table.
 """
 
 from __future__ import annotations

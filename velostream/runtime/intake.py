@@ -28,7 +28,7 @@ from velostream.runtime.admission import Admission
 from velostream.runtime.dataflow import Dataflow, Delivery, PartitionState
 from velostream.runtime.failures.base import FailureStrategy
 from velostream.runtime.failures.dead_letters import DeadLetterFile
-from velostream.runtime.lane import Lane
+from velostream.runtime.lane import Lane, LaneThread
 from velostream.runtime.rejects import Rejects
 from velostream.runtime.sequencer import Sequencer
 from velostream.runtime.ticket import Ticket
@@ -64,7 +64,8 @@ class _Partition:
         # Blocks to be loaded in order, with turn and ticket, and the lock under which they are.
         self.dealt: deque[tuple[Block, int, Ticket]] = deque()
         self.loading = Lock()
-        self.decoders: dict[int, Decoder | None] = {}
+        # One for all lanes of a thread: what it has read last is in that CPU's caches.
+        self.decoders: dict[LaneThread, Decoder] = {}
 
 
 class Intake:
@@ -247,11 +248,11 @@ class Intake:
         self, partition: _Partition, offset: int, data: memoryview | FileRange, position: int, lane: Lane
     ) -> tuple[tuple[list[Delivery], Rejects], int]:
         state = partition.state
-        decoder = partition.decoders.get(lane.number)
+        decoder = partition.decoders.get(lane.thread)
         if decoder is None:
-            decoder = partition.source.decoder(state.number, partition.columns)
-            assert decoder is not None
-            partition.decoders[lane.number] = decoder
+            made = partition.source.decoder(state.number, partition.columns)
+            assert made is not None
+            decoder = partition.decoders[lane.thread] = made
         begun = time.perf_counter()
         if isinstance(data, FileRange):
             read = partial(decoder.decode_file, data, position, SLICE_ROWS)
