@@ -20,6 +20,7 @@ from velostream.cli.screen import Screen
 from velostream.cli.signals import Signals
 from velostream.cli.summary import brief_lines, summary_lines
 from velostream.config.check import warnings
+from velostream.config.secrets import redacted
 
 if TYPE_CHECKING:
     from velostream.config.build import Composed
@@ -104,9 +105,9 @@ def exit_code(report: Report) -> int:
 
 
 def save_config(composed: Composed, folder: Path) -> None:
-    """Make the folder and leave the composed configuration there, interpolations (secrets) unresolved."""
+    """Make the folder and leave the composed configuration there: interpolations as they are, no secrets."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(composed.tree, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(redacted(composed.tree), sort_keys=False, allow_unicode=True)
     (folder / "config.yaml").write_text(text, encoding="utf-8")
 
 

@@ -73,9 +73,15 @@ class Layer:
         if self.root is None or keys[: len(self.package)] != self.package:
             return None
         node, found = self.root, self.root
-        for step in keys[len(self.package) :]:
+        steps = list(keys[len(self.package) :])
+        while steps:
+            step = steps.pop(0)
             if isinstance(node, yaml.MappingNode):
                 pairs = [pair for pair in node.value if pair[0].value == step]
+                # A key that has dots in it, such as a client setting of Kafka.
+                while not pairs and steps:
+                    step = f"{step}.{steps.pop(0)}"
+                    pairs = [pair for pair in node.value if pair[0].value == step]
                 if not pairs:
                     return None
                 found, node = pairs[-1]

@@ -18,8 +18,9 @@ def conf_dir() -> Path:
 
 
 def is_path_key(key: str) -> bool:
-    """Whether values of this key name files: `path` and what ends in `_path` or `_dir`."""
-    return key == "path" or key.endswith(("_path", "_dir"))
+    """Whether values of this key name files: `path` and what ends in `_path`, `_dir` or, as those of Kafka's
+    clients do, in `.location`."""
+    return key == "path" or key.endswith(("_path", "_dir", ".location"))
 
 
 def absolute(value: str, base: Path) -> str:
