@@ -1,0 +1,5 @@
+"""Apache Kafka as a source and as a sink: fetched record batches come in as blocks, finished ones go out.
+
+Nothing here unpacks a record: that is the kernels' work, in the lanes. Read `settings.py` and `client.py`
+first (what both sides share), then `source.py` or `sink.py`.
+"""
