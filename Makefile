@@ -1,4 +1,5 @@
 # make run | build | check | fix | test | test-all | test-interpreters | bench | bench-table | clean
+#      kafka | test-kafka (Java 17 and Maven)
 #      build-debug | test-debug | fuzz | fuzz-planted | fuzz-coverage (Linux, gcc)
 # Needs Python 3.11 to 3.13 with venv, a C compiler and make; everything else is installed into .venv.
 PYTHON ?= python3
@@ -9,13 +10,15 @@ ARGS   ?=
 ONLY    ?=
 RUNS    ?= 5
 RECORDS ?=
+# make kafka: the port of the broker on 127.0.0.1.
+PORT    ?= 9092
 # make fuzz: seconds for each target, and targets, separated by blanks (all).
 SECONDS ?= 60
 TARGETS ?=
 
 SOURCES := $(wildcard cython_ext/*.pyx cython_ext/*.pxd cython_ext/*.h cython_ext/simd/*.h)
 
-.PHONY: run build check fix test test-all test-interpreters bench bench-table clean \
+.PHONY: run build check fix test test-all test-kafka kafka test-interpreters bench bench-table clean \
     build-debug test-debug fuzz fuzz-planted fuzz-coverage
 .DELETE_ON_ERROR:
 
@@ -34,10 +37,18 @@ run: build
 	$(PY) run.py $(ARGS)
 
 test: build
-	$(PY) -m pytest -q $(ARGS)
+	$(PY) -m pytest -q -m "not kafka" $(ARGS)
 
 test-all: build
-	$(PY) -m pytest -q --all-modes $(ARGS)
+	$(PY) -m pytest -q -m "not kafka" --all-modes $(ARGS)
+
+# The tests that need a Kafka broker: one of their own, or that of VELOSTREAM_TEST_KAFKA=host:port.
+test-kafka: build
+	$(PY) -m pytest -q tests/kafka $(ARGS)
+
+# A broker on loopback until Ctrl-C. The first time, Maven fetches it.
+kafka: build
+	$(PY) -m tests.kafka.broker --port $(PORT)
 
 # The tests on every interpreter that is present, each in an environment of its own.
 test-interpreters:

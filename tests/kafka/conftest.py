@@ -1,0 +1,63 @@
+"""The broker of the session, and topics of one test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kafka.broker import Broker, BrokerUnavailable
+from tests.kafka.topics import Topics
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.kafka)
+
+
+def start(broker: Broker) -> None:
+    """Start it, or skip the test; fail where tests must not be skipped (CI, VELOSTREAM_TEST_NO_SKIP)."""
+    try:
+        broker.start()
+    except BrokerUnavailable as error:
+        if os.environ.get("CI") or os.environ.get("VELOSTREAM_TEST_NO_SKIP"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def kafka_address() -> Iterator[str]:
+    """host:port of a broker that all tests share: VELOSTREAM_TEST_KAFKA, or one of this session."""
+    given = os.environ.get("VELOSTREAM_TEST_KAFKA")
+    if given:
+        yield given
+        return
+    broker = Broker()
+    try:
+        start(broker)
+        yield broker.address
+    finally:
+        broker.close()
+
+
+@pytest.fixture
+def topics(kafka_address: str) -> Iterator[Topics]:
+    """Topics on the shared broker, deleted at the test's end."""
+    with Topics(kafka_address) as topics:
+        yield topics
+
+
+@pytest.fixture
+def own_broker() -> Iterator[Broker]:
+    """A broker of the test alone, to stop, kill and start again."""
+    broker = Broker()
+    try:
+        start(broker)
+        yield broker
+    finally:
+        broker.close()
