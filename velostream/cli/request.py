@@ -62,10 +62,15 @@ class Request:
 
     def compose(self, more: Sequence[str] = (), run_dir: Callable[[str], Path] | None = None) -> Composed:
         """The job that the arguments describe, with `more` overrides; by default its output folder is a new
-        one under `outputs/<job name>` (named here, made by whoever runs it). A bare query has none."""
+        one under `outputs/<job name>` and its state in `outputs/state` (named here, made by whoever runs it).
+        With a `run_dir` of the caller's the state is in that run's folder. A bare query has neither."""
         if self.arguments.sql is not None:
             return self._query(self.arguments.sql, more)
-        return self.composer.compose([*self.arguments.overrides, *more], run_dir=run_dir or new_run_dir)
+        overrides = [*self.arguments.overrides, *more]
+        if run_dir is None:
+            return self.composer.compose(overrides, run_dir=new_run_dir, state_dir=state_dir)
+        own = run_dir
+        return self.composer.compose(overrides, run_dir=own, state_dir=lambda name: own(name) / "state")
 
     def _query(self, sql: str, more: Sequence[str]) -> Composed:
         """The job of a bare query: its inputs are the files in FROM, its output is a table on the screen."""
@@ -83,6 +88,11 @@ class Request:
             if ref.span is not None:
                 composed.origins.places["sources", ref.name, "path"] = Where.in_text(sql, *ref.span)
         return composed
+
+
+def state_dir(name: str) -> Path:
+    """The folder of a job's state."""
+    return outputs_dir() / "state" / name
 
 
 def new_run_dir(name: str) -> Path:

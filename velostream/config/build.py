@@ -21,8 +21,8 @@ from velostream.config.fit import fit
 from velostream.config.locate import Keys, Origins
 from velostream.config.paths import absolute, is_path_key, package_file, shown
 from velostream.config.processor_text import parse_processor
-from velostream.config.schema import JobConfig, SinkConfig, SourceConfig
-from velostream.errors import ConfigError, VelostreamError, Where, raise_all, unknown
+from velostream.config.schema import RESET, RESUME, JobConfig, SinkConfig, SourceConfig
+from velostream.errors import ConfigError, VelostreamError, Where, did_you_mean, raise_all, unknown
 
 Tree = dict[str, Any]
 # A group of which a job has several, and the key that holds them by name.
@@ -87,6 +87,7 @@ def build_job(
     kinds: Kinds,
     run_dir: Callable[[str], Path] | None,
     errors: list[VelostreamError],
+    state_dir: Callable[[str], Path] | None = None,
 ) -> Composed:
     """The job of a tree merged from `origins`; raises everything found, the `errors` before it included."""
     if isinstance(tree.get("processor"), str):
@@ -96,9 +97,12 @@ def build_job(
             error.where = Where(key="processor")
             errors.append(error)
             del tree["processor"]
+    name = str(tree.get("name", JobConfig.name))
     if run_dir is not None and not tree.get("output_dir"):
-        name = tree.get("name", JobConfig.name)
-        tree["output_dir"] = str(run_dir(str(name)))
+        tree["output_dir"] = str(run_dir(name))
+    state = tree.get("state", {})
+    if state_dir is not None and isinstance(state, dict) and not state.get("path"):
+        tree["state"] = {**state, "path": str(state_dir(name))}
     output = tree.get("output_dir")
     if isinstance(output, str) and "${" not in output:
         # Before it is part of other paths, which then are absolute too.
@@ -107,7 +111,7 @@ def build_job(
     _absolute_paths(resolved, tree, origins, ())
     job = _fit_job(resolved, kinds, errors)
     if tree.get("sql") or not errors:
-        errors += [*validate(job), *_missing_sql(job)]
+        errors += [*validate(job), *_missing_sql(job), *_missing_savepoint(job)]
     raise_all([origins.locate(error) for error in errors])
     return Composed(job, tree, origins)
 
@@ -239,6 +243,7 @@ def _absolute_paths(node: Any, written: Any, origins: Origins, path: Keys) -> No
     for key, value in node.items():
         inside = (*path, str(key))
         is_file = is_path_key(str(key)) or (inside == ("sql",) and is_sql_file(value))
+        is_file = is_file or (inside == ("state", "start") and value not in (RESUME, RESET))
         if not is_file:
             _absolute_paths(value, written.get(key), origins, inside)
             continue
@@ -258,3 +263,11 @@ def is_sql_file(value: Any) -> bool:
 def _missing_sql(job: JobConfig) -> Iterator[VelostreamError]:
     if is_sql_file(job.sql) and not Path(job.sql).is_file():
         yield ConfigError(f"there is no file '{shown(job.sql)}'", where=Where(key="sql"))
+
+
+def _missing_savepoint(job: JobConfig) -> Iterator[VelostreamError]:
+    start = job.state.start
+    if start not in (RESUME, RESET) and not Path(start).is_dir():
+        hint = did_you_mean(Path(start).name, (RESUME, RESET)) or "expected 'resume', 'reset' or a savepoint"
+        message = f"there is no savepoint '{shown(start)}'"
+        yield ConfigError(message, where=Where(key="state.start"), hint=hint)

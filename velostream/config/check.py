@@ -6,11 +6,20 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from zoneinfo import ZoneInfo
 
-from velostream.config.schema import FailureConfig, JobConfig, ProcessorConfig, SourceConfig
+from velostream.config.schema import (
+    RESUME,
+    DeliveryConfig,
+    FailureConfig,
+    JobConfig,
+    ProcessorConfig,
+    SourceConfig,
+)
 from velostream.config.units import parse_bytes, parse_duration_us
 from velostream.errors import ConfigError, VelostreamError, Where, did_you_mean
 
 LATE_POLICIES = ("drop", "side_output", "update")
+# From the least to the most.
+GUARANTEES = ("best_effort", "at_least_once", "exactly_once")
 UNLIMITED = "unlimited"
 
 
@@ -23,6 +32,8 @@ def validate(job: JobConfig) -> list[VelostreamError]:
         *_job(job),
         *_processor(job.processor),
         *_failure(job.failure),
+        *_delivery(job.delivery),
+        *_state(job),
         *_dead_letters(job),
         *_late_records(job),
         *(
@@ -139,6 +150,42 @@ def _failure(failure: FailureConfig) -> Iterator[VelostreamError]:
         yield _error(
             "failure.dlq_path", f"failure={failure.strategy} writes no file", "use failure=send_to_dlq"
         )
+
+
+def _delivery(delivery: DeliveryConfig) -> Iterator[VelostreamError]:
+    yield from _one_of("delivery.guarantee", delivery.guarantee, GUARANTEES)
+    if not delivery.interval:
+        return
+    interval = [*_parsed("delivery.interval", delivery.interval, parse_duration_us)]
+    yield from interval
+    if not interval and parse_duration_us(delivery.interval) < 1000:
+        message = f"'delivery.interval' is {delivery.interval}, expected at least 1ms"
+        yield _error("delivery.interval", message)
+    if delivery.guarantee == "best_effort":
+        yield _error(
+            "delivery.interval",
+            "delivery=best_effort commits nothing",
+            "use delivery=at_least_once or exactly_once, or leave delivery.interval out",
+        )
+
+
+def _state(job: JobConfig) -> Iterator[VelostreamError]:
+    state = job.state
+    if state.memory_limit:
+        limit = [*_parsed("state.memory_limit", state.memory_limit, parse_bytes)]
+        yield from limit
+        if not limit:
+            yield from _at_least("state.memory_limit", parse_bytes(state.memory_limit), 1)
+    if state.start == RESUME:
+        return
+    if job.delivery.guarantee == "best_effort":
+        yield _error(
+            "state.start",
+            "delivery=best_effort saves no state and starts from none",
+            "use delivery=at_least_once or exactly_once, or leave state.start out",
+        )
+    elif not state.path:
+        yield _error("state.start", "the job has no folder to save its state in", "set state.path")
 
 
 def _source(key: str, source: SourceConfig) -> Iterator[VelostreamError]:

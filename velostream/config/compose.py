@@ -24,6 +24,7 @@ from velostream.config.overrides import Override, parse_overrides
 from velostream.config.paths import conf_dir, shown
 from velostream.config.processor_text import parse_processor
 from velostream.config.schema import (
+    DeliveryConfig,
     FailureConfig,
     JobConfig,
     ObservabilityConfig,
@@ -34,7 +35,7 @@ from velostream.config.schema import (
 from velostream.errors import ConfigError, VelostreamError, Where, raise_all, unknown
 
 # The groups of which a job has one option.
-SINGLE_GROUPS = ("job", "processor", "failure", "observability")
+SINGLE_GROUPS = ("job", "processor", "failure", "delivery", "observability")
 _GIVEN = "_given"
 _CHOSEN = "_chosen_"
 
@@ -85,12 +86,14 @@ class Composer:
         *,
         given: Tree | None = None,
         run_dir: Callable[[str], Path] | None = None,
+        state_dir: Callable[[str], Path] | None = None,
         base: Path | None = None,
     ) -> Composed:
         """The job that the overrides select and change; `given` is a job in place of a file's.
 
-        `run_dir` gives the output folder by the job's name where nothing sets `output_dir`. Paths in
-        overrides are relative to `base`, by default the working directory.
+        `run_dir` gives the output folder by the job's name where nothing sets `output_dir`, `state_dir` that
+        of its state where nothing sets `state.path`. Paths in overrides are relative to `base`, by default
+        the working directory.
         Raises ConfigError or Problems with everything that is wrong.
         """
         parsed, errors = parse_overrides(overrides)
@@ -99,7 +102,7 @@ class Composer:
         for override in parsed:
             work.sort(override)
         tree = work.tree()
-        return build_job(tree, work.origins, self.kinds, run_dir, work.errors)
+        return build_job(tree, work.origins, self.kinds, run_dir, work.errors, state_dir)
 
 
 class _Composition:
@@ -129,6 +132,9 @@ class _Composition:
                 self._choose(head, str(override.value), override)
         elif head in NAMED_GROUPS:
             self.named.append((head, override))
+        elif (head, *rest) == ("state",):
+            # `state=reset`, `state=PATH`
+            self.values.append((("state", "start"), override.value, override))
         elif head in NAMED_GROUPS.values() and len(rest) == 2 and rest[1] == "kind":
             group = next(group for group, plural in NAMED_GROUPS.items() if plural == head)
             self.named.append((group, replace(override, key=group, package=rest[0])))
@@ -376,6 +382,7 @@ def _store_schemas(kinds: Kinds) -> None:
     store.store(group="schema", name="job", node=JobConfig)
     store.store(group="schema", name="processor", node=ProcessorConfig)
     store.store(group="schema", name="failure", node=FailureConfig)
+    store.store(group="schema", name="delivery", node=DeliveryConfig)
     store.store(group="schema", name="observability", node=ObservabilityConfig)
     for group in NAMED_GROUPS:
         for kind, config in kinds.in_yaml(group).items():

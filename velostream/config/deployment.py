@@ -93,7 +93,11 @@ class DeploymentFile:
         return error
 
     def compose(
-        self, composer: Composer, more: Sequence[str], run_dir: Callable[[str], Path]
+        self,
+        composer: Composer,
+        more: Sequence[str],
+        run_dir: Callable[[str], Path],
+        state_dir: Callable[[str], Path] | None = None,
     ) -> list[Composed]:
         """All its jobs, `more` overrides applied to each. Raises Problems with those of every job."""
         composed: list[Composed] = []
@@ -101,7 +105,7 @@ class DeploymentFile:
         names: set[str] = set()
         for at, job in enumerate(self.deployment.jobs):
             try:
-                made = self._compose(composer, at, job, more, run_dir)
+                made = self._compose(composer, at, job, more, run_dir, state_dir)
             except VelostreamError as error:
                 errors.append(error)
                 continue
@@ -121,11 +125,12 @@ class DeploymentFile:
         job: DeployedJob,
         more: Sequence[str],
         run_dir: Callable[[str], Path],
+        state_dir: Callable[[str], Path] | None,
     ) -> Composed:
         given = self._overrides(composer, at, job)
         folder = self.file.resolve().parent
         try:
-            return composer.compose([*given, *more], run_dir=run_dir, base=folder)
+            return composer.compose([*given, *more], run_dir=run_dir, state_dir=state_dir, base=folder)
         except VelostreamError as error:
             for found in error.errors if isinstance(error, Problems) else (error,):
                 override = found.where.key if found.where is not None else None

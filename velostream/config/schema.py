@@ -69,6 +69,36 @@ class ProcessorConfig:
 
 
 @dataclass
+class DeliveryConfig:
+    """What a crash may do to the output: `delivery=exactly_once`, or less.
+
+    `exactly_once`: nothing. `at_least_once`: rows since the last commit come again. `best_effort`: nothing is
+    saved, a job starts from the beginning.
+    """
+
+    guarantee: str = "exactly_once"
+    # Between two commits; empty: 200ms when Kafka takes part, else 1s.
+    interval: str = ""
+
+
+# What `state.start` takes beside the path of a savepoint.
+RESUME, RESET = "resume", "reset"
+
+
+@dataclass
+class StateConfig:
+    """Where a job's state is saved, and from what it starts."""
+
+    # Folder of this job alone; empty: outputs/state/<job name>. A job of a program has none by default.
+    path: str = ""
+    # resume: from the last commit, if there is one; reset: from the beginning, forgetting what is saved;
+    # a path: from that savepoint. `state=reset` says the same as `state.start=reset`.
+    start: str = RESUME
+    # Bytes that all state in memory may take; over it the job fails and says what grew. Empty: no limit.
+    memory_limit: str = ""
+
+
+@dataclass
 class FailureConfig:
     """What happens to a record that fails, and to a source or sink that does."""
 
@@ -111,6 +141,8 @@ class JobConfig:
     sinks: dict[str, Any] = field(default_factory=dict)
     processor: ProcessorConfig = field(default_factory=ProcessorConfig)
     failure: FailureConfig = field(default_factory=FailureConfig)
+    delivery: DeliveryConfig = field(default_factory=DeliveryConfig)
+    state: StateConfig = field(default_factory=StateConfig)
     emit: EmitConfig = field(default_factory=EmitConfig)
     observability: ObservabilityConfig = field(default_factory=ObservabilityConfig)
     # Folder of this run's results and report; empty: nothing is written but what sinks name.

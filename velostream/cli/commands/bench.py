@@ -17,6 +17,7 @@ from velostream.cli.request import Request, located, unique_name
 from velostream.cli.screen import Screen
 from velostream.config.check import validate
 from velostream.config.paths import shown
+from velostream.config.schema import RESUME
 from velostream.errors import raise_all
 
 if TYPE_CHECKING:
@@ -146,5 +147,7 @@ def _run(
     brief: str,
 ) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="run-", dir=folder) as scratch:
-        job = replace(composed.job, processor=setting.processor(composed.job.processor), output_dir=scratch)
+        state = replace(composed.job.state, path=str(Path(scratch) / "state"), start=RESUME)
+        processor = setting.processor(composed.job.processor)
+        job = replace(composed.job, processor=processor, output_dir=scratch, state=state)
         return execute(replace(composed, job=job), screen, brief=brief, enough=enough)

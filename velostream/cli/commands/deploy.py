@@ -10,7 +10,7 @@ from velostream.cli.command import commands, outputs_dir
 from velostream.cli.execute import results_on_stdout, save_config, save_report, set_up_logging
 from velostream.cli.main import FAILED, OK
 from velostream.cli.process import settle
-from velostream.cli.request import Request, unique_name
+from velostream.cli.request import Request, state_dir, unique_name
 from velostream.cli.screen import Screen
 from velostream.cli.signals import Signals
 from velostream.cli.summary import summary_lines
@@ -31,7 +31,7 @@ def deploy(request: Request) -> int:
         raise ConfigError("command=deploy needs a deployment", hint="add deployment=NAME or deployment=FILE")
     found = find_deployment(name, request.composer.folders)
     folder = outputs_dir() / found.deployment.name / unique_name()
-    jobs = found.compose(request.composer, request.arguments.overrides, lambda job: folder / job)
+    jobs = found.compose(request.composer, request.arguments.overrides, lambda job: folder / job, state_dir)
     set_up_logging(jobs[0].job.observability.log_level)
     screen = Screen(any(results_on_stdout(job.job) for job in jobs))
     for job in jobs:

@@ -9,6 +9,7 @@ from velostream.cli.execute import execute, results_on_stdout
 from velostream.cli.request import Request, located
 from velostream.cli.screen import Screen
 from velostream.config.paths import shown
+from velostream.config.schema import DeliveryConfig
 from velostream.errors import ConfigError
 
 
@@ -23,6 +24,8 @@ def replay(request: Request) -> int:
     if not file.is_file():
         raise ConfigError(f"there is no file '{shown(file)}'")
     composed = request.compose()
+    # The job's own state is of its own sources.
+    composed.job.delivery = DeliveryConfig("best_effort")
     with located(composed):
         composed.job.sources = over_dead_letters(composed.job, file).sources
     return execute(composed, Screen(results_on_stdout(composed.job))).code

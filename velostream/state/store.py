@@ -1,0 +1,175 @@
+"""The saved state of one job, in a folder of its own.
+
+    lock                 who has the folder (`lock.py`)
+    manifest.json        the last commit (`manifest.py`)
+    manifest.json.new    the next one while it is written
+    epochs/              one file of changes per commit (`changes_file.py`), those that are still needed
+
+A commit writes the file of changes, then the manifest beside the last one, both down to the disk, and renames
+the manifest. So a crash leaves the last commit or this one, each whole, and files that no manifest names; the
+next `open` removes those.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from velostream.config.paths import shown
+from velostream.config.schema import RESET, RESUME
+from velostream.errors import InternalError, StateError
+from velostream.faults import fault
+from velostream.operators.saving import Changes
+from velostream.state import durable
+from velostream.state.changes_file import ChangesFile
+from velostream.state.lock import FolderLock
+from velostream.state.manifest import EPOCHS, MANIFEST, Epoch, Manifest, read_manifest
+from velostream.state.rounds import Rounds
+from velostream.state.savepoint import copy_files, read_savepoint, take_savepoint
+
+_NEXT = f"{MANIFEST}.new"
+_CHANGES = re.compile(r"\d{12,}-[0-9a-f]{8}\.changes(\.new)?")
+
+
+class StateStore:
+    """One job's saved state. Making one touches nothing.
+
+    `commit` may run in a thread of its own; calls do not overlap, but for `changes`, which serves several
+    threads at once. Errors of the disk are StateErrors. A commit that raised one may be repeated with the
+    same epoch; none may be left out, since the changes of an epoch are taken from the operators once.
+    """
+
+    def __init__(self, folder: Path, job: str) -> None:
+        self.folder = folder
+        self.job = job
+        self._epochs = folder / EPOCHS
+        self._lock: FolderLock | None = None
+        self._manifest: Manifest | None = None
+        self._rounds = Rounds()
+        # Goes up with every `open`: rounds of changes do not go on over a restart.
+        self._session = 1
+        # The epoch whose changes are written and not yet committed.
+        self._written = -1
+
+    def open(self, start: str = RESUME) -> Manifest | None:
+        """Take the folder for this process, and give the commit to go on from; None to begin afresh.
+
+        `start` is `state.start`: `resume` goes on from the last commit, `reset` forgets it, a path makes
+        that savepoint the last commit. Raises StateError: another process has the folder, it is another
+        job's, what it holds is damaged.
+        """
+        self._lock = FolderLock(self.folder)
+        try:
+            durable.make_folder(self._epochs)
+            if start == RESET:
+                self._forget()
+            elif start != RESUME:
+                self._adopt(Path(start))
+            self._manifest = self._own_manifest()
+            self._session = self._manifest.session + 1 if self._manifest is not None else 1
+            self._rounds = Rounds(self._files(self._manifest))
+            self._clean(self._manifest)
+        except BaseException:
+            self.close()
+            raise
+        return self._manifest
+
+    def changes(self, manifest: Manifest, stage: str) -> Iterator[Changes]:
+        """The saved changes of a stage, of all lanes: in order per lane, whatever the number of lanes was.
+
+        Read one after the other, their checksums verified; raises StateError.
+        """
+        for place in Rounds(self._files(manifest)).places(stage):
+            yield place.file.read(place.part)
+
+    def commit(self, epoch: Epoch) -> None:
+        """Make the epoch the last commit. It is on the disk when this returns. Raises StateError."""
+        if self._lock is None:
+            raise InternalError(f"the state of '{self.job}' is not open")
+        if self._manifest is not None and epoch.number <= self._manifest.number:
+            raise InternalError(f"epoch {epoch.number} comes after {self._manifest.number}")
+        fault("state.before_changes")
+        if self._written != epoch.number:
+            self._write_changes(epoch)
+            self._written = epoch.number
+        fault("state.after_changes")
+        files = [file.entry for file in self._rounds.files()]
+        manifest = Manifest.of(self.job, epoch, self._session, files)
+        self._write_manifest(manifest)
+        fault("state.after_manifest")
+        self._clean(manifest)
+        fault("state.after_cleanup")
+        self._manifest = manifest
+
+    def clear(self) -> None:
+        """Forget all that is saved: a bounded job has completed."""
+        self._forget()
+        self._manifest, self._rounds = None, Rounds()
+
+    def savepoint(self, path: Path) -> Manifest:
+        """Copy the last commit into a new folder that is complete in itself (`savepoint.py`)."""
+        return take_savepoint(self.folder, path)
+
+    def close(self) -> None:
+        """Give up the folder, which goes when nothing is saved in it; may be called twice."""
+        if self._lock is None:
+            return
+        with suppress(OSError):
+            self._epochs.rmdir()
+        self._lock.release()
+        self._lock = None
+
+    def _own_manifest(self) -> Manifest | None:
+        manifest = read_manifest(self.folder)
+        if manifest is not None and manifest.job != self.job:
+            raise StateError(
+                f"'{shown(self.folder)}' holds the state of job '{manifest.job}', not of '{self.job}'",
+                hint="set state.path to another folder, or start afresh with state=reset",
+            )
+        return manifest
+
+    def _files(self, manifest: Manifest | None) -> Iterator[ChangesFile]:
+        for entry in manifest.files if manifest is not None else ():
+            yield ChangesFile.open(self._epochs / entry.name, entry)
+
+    def _write_changes(self, epoch: Epoch) -> None:
+        if not any(changes is not None for lanes in epoch.operators.values() for changes in lanes):
+            return
+        # Never the name of a file that was there before: a savepoint may hold that one.
+        name = f"{epoch.number:012}-{secrets.token_hex(4)}.changes"
+        file = ChangesFile.write(self._epochs / name, epoch.number, self._session, epoch.operators)
+        durable.sync_folder(self._epochs)
+        self._rounds.add(file)
+
+    def _write_manifest(self, manifest: Manifest) -> None:
+        new = self.folder / _NEXT
+        durable.remove(new)
+        durable.write_new(new, [memoryview(manifest.to_bytes())])
+        fault("state.before_manifest")
+        durable.rename(new, self.folder / MANIFEST)
+
+    def _adopt(self, savepoint: Path) -> None:
+        """Make a savepoint the last commit of this folder."""
+        if savepoint.exists() and savepoint.samefile(self.folder):
+            return
+        manifest = read_savepoint(savepoint)
+        copy_files(manifest, savepoint, self.folder, set())
+        self._write_manifest(replace(manifest, job=self.job))
+
+    def _forget(self) -> None:
+        durable.remove(self.folder / MANIFEST)
+        durable.sync_folder(self.folder)
+        self._clean(None)
+
+    def _clean(self, manifest: Manifest | None) -> None:
+        """Remove what the manifest does not name: old changes, and what a crash has left behind."""
+        durable.remove(self.folder / _NEXT)
+        needed = {entry.name for entry in manifest.files} if manifest is not None else ()
+        for name in os.listdir(self._epochs):
+            if name not in needed and _CHANGES.fullmatch(name):
+                durable.remove(self._epochs / name)
