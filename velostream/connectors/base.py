@@ -7,7 +7,7 @@ registered by the name that `source=` and `sink=` take.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
@@ -16,12 +16,13 @@ import pyarrow as pa
 from velostream.config.schema import SinkConfig, SourceConfig
 from velostream.formats.base import Decoder
 from velostream.formats.file_range import FileRange
+from velostream.formats.messages import Messages
 from velostream.operators.batch import Batch
 from velostream.registry import Registry
 from velostream.sql.types import Schema
 
-# What a block holds: bytes in memory or in a file, for a decoder; or columns.
-Content: TypeAlias = memoryview | FileRange | pa.RecordBatch
+# What a block holds: bytes in memory, in a file or of messages, for a decoder; or columns.
+Content: TypeAlias = memoryview | FileRange | Messages | pa.RecordBatch
 
 # `yaml=False` at registration: made by Python code alone, no option of the configuration.
 sources: Registry[type[Source]] = Registry("source", "velostream.connectors")
@@ -36,6 +37,7 @@ class Block(ABC):
 
     `origin` is the position of the first byte or row that `load` gave, so that index `i` of the content
     is at `origin + i`; it is known after `load`, which moves it where a block begins inside a record.
+    Messages know their own positions instead.
     `input_bytes` is what the block counts of `Source.total_bytes`: its size unless compressed; known after
     `load`, too.
     """
@@ -129,6 +131,11 @@ class Source(ABC):
         """Whether `schema` was inferred."""
         return not self.config.schema
 
+    @property
+    def metadata(self) -> Sequence[str]:
+        """Columns of `schema` that tell of the record and are no part of it: `SELECT *` leaves them out."""
+        return ()
+
     @abstractmethod
     def partitions(self) -> Sequence[str]:
         """Names of the partitions, for reports and errors; at least one. Numbered by position."""
@@ -140,6 +147,15 @@ class Source(ABC):
     @abstractmethod
     def decoder(self, partition: int, columns: Sequence[str]) -> Decoder | None:
         """A decoder of that partition's bytes; None when `load` gives columns already."""
+
+    def committed(self, positions: Mapping[str, int]) -> None:  # noqa: B027  (a source may keep no positions)
+        """The job has committed all records before these positions, by partition name.
+
+        Called after each commit, in order, from any thread; does not wait.
+        """
+
+    def close(self) -> None:  # noqa: B027  (a source may hold nothing)
+        """Give up what it holds beyond its readers; called at the job's end, may be called twice."""
 
     def total_bytes(self) -> int | None:
         """How much there is to read, in the unit of `Block.input_bytes`; None when that is not known."""

@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from velostream.errors import InternalError
 from velostream.formats.file_range import FileRange
+from velostream.formats.messages import Messages
 from velostream.operators.batch import RecordError
 from velostream.registry import Registry
 from velostream.sql.types import Schema
@@ -52,6 +54,13 @@ class Decoder(ABC):
         A decoder that reads it piece by piece spares the block's memory, and the way there and back.
         """
         return self.decode(data.whole(), start, max_rows)
+
+    def decode_messages(self, data: Messages, start: int, max_rows: int) -> Decoded:
+        """As `decode`, of messages: one that holds no record is an error, which only their source can tell.
+
+        Decoders of formats know no messages; the decoder of a source of messages stands around one.
+        """
+        raise InternalError(f"{type(self).__name__} decodes no messages")
 
 
 class Splitter(ABC):

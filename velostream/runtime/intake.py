@@ -22,6 +22,7 @@ import pyarrow as pa
 from velostream.connectors.base import Block, Content, Source
 from velostream.formats.base import Decoded, Decoder
 from velostream.formats.file_range import FileRange
+from velostream.formats.messages import Messages
 from velostream.kernels import native
 from velostream.plan.nodes import Plan
 from velostream.runtime.admission import Admission
@@ -203,9 +204,7 @@ class Intake:
     def _work(self, partition: _Partition, block: Block, turn: int, ticket: Ticket, lane: Lane) -> None:
         self._run(partition, block, self._load(partition, block, lane), turn, ticket, lane)
 
-    def _load(
-        self, partition: _Partition, block: Block, lane: Lane
-    ) -> memoryview | FileRange | pa.RecordBatch:
+    def _load(self, partition: _Partition, block: Block, lane: Lane) -> Content:
         begun = time.perf_counter()
         data = self._strategy.call(f"source '{partition.state.source}'", block.load)
         if isinstance(data, FileRange):
@@ -245,7 +244,12 @@ class Intake:
         return self._dataflow.run(state.source, batch, rejects, lane, self._clock()), rejects
 
     def _bytes(
-        self, partition: _Partition, offset: int, data: memoryview | FileRange, position: int, lane: Lane
+        self,
+        partition: _Partition,
+        offset: int,
+        data: memoryview | FileRange | Messages,
+        position: int,
+        lane: Lane,
     ) -> tuple[tuple[list[Delivery], Rejects], int]:
         state = partition.state
         decoder = partition.decoders.get(lane.thread)
@@ -257,6 +261,8 @@ class Intake:
         if isinstance(data, FileRange):
             read = partial(decoder.decode_file, data, position, SLICE_ROWS)
             decoded: Decoded = self._strategy.call(f"source '{state.source}'", read)
+        elif isinstance(data, Messages):
+            decoded = decoder.decode_messages(data, position, SLICE_ROWS)
         else:
             decoded = decoder.decode(data, position, SLICE_ROWS)
         lane.spend("decode", begun)

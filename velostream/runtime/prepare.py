@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,14 @@ class Prepared:
 
     @property
     def schemas(self) -> dict[str, Schema]:
-        """The schema of each source."""
-        return {name: source.schema for name, source in self.sources.items()}
+        """The schema of each source's records, without what it tells of them besides."""
+        return {
+            name: replace(
+                source.schema,
+                fields=tuple(field for field in source.schema.fields if field.name not in source.metadata),
+            )
+            for name, source in self.sources.items()
+        }
 
     @property
     def inferred(self) -> set[str]:
@@ -90,7 +96,13 @@ def prepare(job: JobConfig) -> Prepared:
     if len(traits) < len(parsed.inputs):
         raise_all(errors)
     catalog = {
-        name: StreamInfo(name, source.schema.arrow(), source.config.event_time or None, source.bounded)
+        name: StreamInfo(
+            name,
+            source.schema.arrow(),
+            source.config.event_time or None,
+            source.bounded,
+            tuple(source.metadata),
+        )
         for name, source in used.items()
     }
     try:

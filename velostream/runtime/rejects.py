@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from velostream.formats.file_range import FileRange
+from velostream.formats.messages import Messages
 from velostream.operators.batch import RecordError
 from velostream.runtime.failures.base import FailedRecord
 
@@ -25,7 +26,7 @@ class Rejects:
         source: str,
         partition: str,
         offset: int,
-        data: memoryview | FileRange | None,
+        data: memoryview | FileRange | Messages | None,
         batch: pa.RecordBatch,
         starts: npt.NDArray[np.int64],
         ends: npt.NDArray[np.int64],
@@ -46,7 +47,7 @@ class Rejects:
         for error in errors:
             data = bytes(self._data[error.start : error.end])
             self.failed.append(
-                self._record(self._offset + error.start, data, error.code, error.detail, error.column)
+                self._record(self._position(error.start), data, error.code, error.detail, error.column)
             )
 
     def failed_row(self, row: int, code: str, detail: str) -> None:
@@ -60,7 +61,11 @@ class Rejects:
             text = json.dumps(self._batch.slice(row, 1).to_pylist()[0], default=str, ensure_ascii=False)
             return self._record(self._offset + int(self._starts[row]), text.encode(), code, detail, None)
         start, end = int(self._starts[row]), int(self._ends[row])
-        return self._record(self._offset + start, bytes(self._data[start:end]), code, detail, None)
+        return self._record(self._position(start), bytes(self._data[start:end]), code, detail, None)
+
+    def _position(self, byte: int) -> int:
+        """Where the record of that byte of `data` stands in its partition."""
+        return self._data.position(byte) if isinstance(self._data, Messages) else self._offset + byte
 
     def _record(self, offset: int, data: bytes, code: str, detail: str, column: str | None) -> FailedRecord:
         return FailedRecord(self._source, self._partition, offset, data, code, detail, column)

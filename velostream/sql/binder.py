@@ -155,7 +155,7 @@ class _QueryBinder:
                 star = item.expr
                 if star.qualifier is not None:
                     self._try(partial(scope.check_qualifier, star.qualifier))
-                outputs += [Output(name, scope.ref(name, star.span), False) for name in scope.columns]
+                outputs += [Output(name, scope.ref(name, star.span), False) for name in scope.starred]
             elif item.alias is not None:
                 outputs.append(Output(item.alias.text, item.expr, True))
             else:

@@ -17,13 +17,15 @@ from velostream.sql.statements import Name
 class StreamInfo:
     """What the binder must know of a stream.
 
-    `event_time` is the TIMESTAMP column that a window takes when it names none.
+    `event_time` is the TIMESTAMP column that a window takes when it names none. `metadata` are the columns
+    that `*` leaves out.
     """
 
     name: str
     schema: pa.Schema
     event_time: str | None = None
     bounded: bool = True
+    metadata: tuple[str, ...] = ()
 
 
 def matches(name: Name, candidates: Iterable[str]) -> list[str]:
@@ -61,6 +63,11 @@ class Scope:
     @property
     def columns(self) -> tuple[str, ...]:
         return tuple(self.stream.schema.names)
+
+    @property
+    def starred(self) -> tuple[str, ...]:
+        """The columns that `*` stands for."""
+        return tuple(name for name in self.columns if name not in self.stream.metadata)
 
     @property
     def qualifier(self) -> str:
