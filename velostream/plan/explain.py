@@ -85,12 +85,12 @@ def _watermark(spec: WatermarkSpec) -> dict[str, Any]:
     if spec.out_of_orderness_us is None:
         late = "none: disorder is unlimited, windows close at the end of the input"
     else:
-        late = LATE[spec.late].format(allowed=_duration(spec.allowed_lateness_us))
+        late = LATE[spec.late].format(allowed=duration(spec.allowed_lateness_us))
     disorder = spec.out_of_orderness_us
     return {
         "column": spec.column,
-        "out_of_orderness": "unlimited" if disorder is None else _duration(disorder),
-        "max_ahead": None if spec.max_ahead_us is None else _duration(spec.max_ahead_us),
+        "out_of_orderness": "unlimited" if disorder is None else duration(disorder),
+        "max_ahead": None if spec.max_ahead_us is None else duration(spec.max_ahead_us),
         "late": spec.late,
         "late_records": late,
     }
@@ -121,7 +121,7 @@ def _aggregate(node: AggregateNode, names: Mapping[str, str]) -> dict[str, Any]:
     }
     if node.window is not None:
         time = names.get(node.window.time, node.window.time)
-        described["window"] = f"{node.window.kind} of {_duration(node.window.size_us)} over {time}"
+        described["window"] = f"{node.window.kind} of {duration(node.window.size_us)} over {time}"
     return described
 
 
@@ -140,7 +140,12 @@ def _state(node: AggregateNode) -> str:
     return f"one row per {per}, in the lane of its key"
 
 
-def _duration(us: int) -> str:
+def duration(us: int) -> str:
+    """Microseconds as a person writes them.
+
+    >>> duration(300_000_000)
+    '5m'
+    """
     for unit, size in (
         ("d", 86_400_000_000),
         ("h", 3_600_000_000),
