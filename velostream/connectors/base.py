@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeAlias
 import pyarrow as pa
 
 from velostream.config.schema import SinkConfig, SourceConfig
+from velostream.errors import ConnectorError
 from velostream.formats.base import Decoder
 from velostream.formats.file_range import FileRange
 from velostream.formats.messages import Messages
@@ -95,7 +96,7 @@ class BlockReader(ABC):
         """The next block; None at the end of a bounded partition.
 
         A block of size 0 says that there is none yet (after waiting at most about 50 ms), as when an
-        unbounded partition is silent. Raises ConnectorError.
+        unbounded partition is silent; its positions say nothing. Raises ConnectorError.
         """
 
     def close(self) -> None:  # noqa: B027  (a reader may hold nothing)
@@ -142,7 +143,29 @@ class Source(ABC):
 
     @abstractmethod
     def reader(self, partition: int, limits: Limits, offset: int = 0) -> BlockReader:
-        """A reader of that partition from `offset` on."""
+        """A reader of that partition from `offset` on, which is 0 or the `next_offset` of a loaded block: it
+        gives the records that a reader which went on would have given.
+
+        Raises ConnectorError when there is less than that.
+        """
+
+    @property
+    def resumable(self) -> bool:
+        """Whether `reader` gives the same records again, also in another process."""
+        return True
+
+    def fingerprint(self, partition: int) -> str | None:
+        """What tells whether that partition is still the same one, saved beside its position; None when there
+        is nothing to tell by. Cheap enough for each commit. Raises ConnectorError."""
+        return None
+
+    def verify(self, partition: int, offset: int, fingerprint: str | None) -> None:
+        """Check that reading may go on at `offset`, saved with `fingerprint`.
+
+        Raises ConnectorError when the partition is another one now, or shorter.
+        """
+        if fingerprint != self.fingerprint(partition):
+            raise changed(self.partitions()[partition])
 
     @abstractmethod
     def decoder(self, partition: int, columns: Sequence[str]) -> Decoder | None:
@@ -166,8 +189,22 @@ class Source(ABC):
         return {"kind": self.config.kind}
 
 
+def changed(what: str, how: str = "") -> ConnectorError:
+    """The error of a partition that is not the one that was read before; `how` it differs."""
+    return ConnectorError(
+        f"'{what}' has changed since it was read{': ' if how else ''}{how}",
+        hint="bring back what was there, or begin afresh with state=reset",
+    )
+
+
 class SinkWriter(ABC):
-    """Writes one stream's output. `encode` runs in any lane, several at a time; the others one at a time."""
+    """Writes one stream's output. `encode` runs in any lane, several at a time; `write`, `flush`, `cut` and
+    `close` one at a time.
+
+    A job that commits calls `cut` at the end of an epoch; then, from another thread and in the order of
+    epochs, `prepare` before its state is committed and `publish` behind that; `close` when neither is under
+    way. What failed may be called again.
+    """
 
     def encode(self, batch: Batch) -> Any:
         """What `write` takes. Per-record work belongs here: it runs in the lanes, in parallel."""
@@ -175,14 +212,38 @@ class SinkWriter(ABC):
 
     @abstractmethod
     def write(self, payload: Any, rows: int) -> None:
-        """Append in order. Raises ConnectorError."""
+        """Append in order; all or nothing. Raises ConnectorError."""
 
     def flush(self) -> None:  # noqa: B027  (a sink may hold nothing back)
         """Make what was written visible to readers; called when the stream pauses for lack of input."""
 
+    def cut(self) -> Any:
+        """End the epoch here: what was written so far belongs to it.
+
+        Gives its token, as JSON, for `prepare`, `publish` and `Sink.open`. Waits for neither disk nor
+        network. Raises ConnectorError.
+        """
+        return None
+
+    def prepare(self, token: Any) -> None:  # noqa: B027  (a sink may have no durable place)
+        """Make all rows up to the token's cut durable, before the state that goes with them is.
+
+        Raises ConnectorError.
+        """
+
+    def publish(self, token: Any) -> None:  # noqa: B027  (rows may be visible already)
+        """Show readers the rows up to the token's cut: the state that goes with them is committed.
+
+        Repeated after a restart with the last token. Raises ConnectorError.
+        """
+
     @abstractmethod
     def close(self, complete: bool) -> None:
-        """Finish. `complete` is False after a failure or an interrupt: a bounded job then leaves no file."""
+        """Finish. `complete` is False after a failure or an interrupt: a bounded job then leaves no file,
+        unless it has cut epochs and may go on from the last one.
+
+        A job that commits has cut, prepared and published behind its last row when it closes complete.
+        """
 
     @property
     def location(self) -> str:
@@ -203,9 +264,25 @@ class Sink(ABC):
         self.name = name
         self.config = config
 
+    @property
+    def delivery(self) -> str:
+        """The best that it can promise: best_effort, at_least_once (rows written behind the last commit
+        appear again after a restart), exactly_once (they are taken back)."""
+        return "at_least_once"
+
+    @property
+    def shows_by_commits(self) -> bool:
+        """Whether readers see rows of an endless job only by `publish`: it is then called whatever the job's
+        delivery."""
+        return False
+
     @abstractmethod
-    def open(self, schema: pa.Schema, bounded: bool) -> SinkWriter:
-        """Begin writing rows of `schema`; `bounded` when the job's input ends. Raises ConnectorError."""
+    def open(self, schema: pa.Schema, bounded: bool, resume: Any = None) -> SinkWriter:
+        """Begin writing rows of `schema`; `bounded` when the job's input ends.
+
+        `resume` is the token of the last commit, or None to begin afresh. What an `exactly_once` sink was
+        given behind that token is taken back. Raises ConnectorError.
+        """
 
     def describe(self) -> dict[str, str]:
         return {"kind": self.config.kind}

@@ -244,5 +244,10 @@ class ChannelSink(Sink):
 
     Config = ChannelSinkConfig
 
-    def open(self, schema: pa.Schema, bounded: bool) -> SinkWriter:
+    @property
+    def delivery(self) -> str:
+        """What readers have not taken is lost with the process."""
+        return "best_effort"
+
+    def open(self, schema: pa.Schema, bounded: bool, resume: Any = None) -> SinkWriter:
         return ChannelWriter(self.config.channel)

@@ -40,7 +40,12 @@ class ConsoleSink(Sink):
     Config: ClassVar[type[SinkConfig]] = ConsoleSinkConfig
     config: ConsoleSinkConfig
 
-    def open(self, schema: pa.Schema, bounded: bool) -> SinkWriter:
+    @property
+    def delivery(self) -> str:
+        """A table is shown when the job has ended, and its rows are lost with the process."""
+        return "at_least_once" if self.config.style == "lines" else "best_effort"
+
+    def open(self, schema: pa.Schema, bounded: bool, resume: Any = None) -> SinkWriter:
         style = self.config.style
         if style not in STYLES:
             message, hint = unknown("style", style, STYLES)
@@ -83,6 +88,9 @@ class _LinesWriter(SinkWriter):
             self._stream.flush()
         except OSError as exc:
             raise _failed(exc) from exc
+
+    def prepare(self, token: Any) -> None:
+        self.flush()
 
     def close(self, complete: bool) -> None:
         self.flush()

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from velostream.config.schema import SinkConfig
 from velostream.connectors.base import SinkWriter, sinks
+from velostream.connectors.file.output import Output
 from velostream.connectors.file.sink import FileSink, FileSinkConfig
-from velostream.connectors.file.target import Target
 
 
 @dataclass
@@ -28,13 +28,12 @@ class DiscardSinkConfig(SinkConfig):
     changelog: bool = False
 
 
-class Nowhere(Target):
+class Nowhere(Output):
     """Takes bytes like a file that is being written, and counts them."""
 
     def __init__(self) -> None:
         self.path = ""
         self.written = 0
-        self.empty = True
         self._closed = False
 
     def write(self, data: Any) -> int:
@@ -42,7 +41,7 @@ class Nowhere(Target):
         self.written += length
         return length
 
-    def close(self, complete: bool) -> None:
+    def close(self, complete: bool = True) -> None:
         """Nothing is open."""
         self._closed = True
 
@@ -70,11 +69,20 @@ class DiscardSink(FileSink):
             ),
         )
 
-    def open(self, schema: pa.Schema, bounded: bool) -> SinkWriter:
+    def open(self, schema: pa.Schema, bounded: bool, resume: Any = None) -> SinkWriter:
         return self.writer(schema, bounded)
 
-    def target(self, append: bool) -> Target:
+    def direct(self) -> Output:
         return Nowhere()
+
+    @property
+    def shows_by_commits(self) -> bool:
+        return False
+
+    @property
+    def delivery(self) -> str:
+        """No row is kept, so none is kept twice: a measured job does the work of an exact one."""
+        return "exactly_once"
 
     def describe(self) -> dict[str, str]:
         return {"kind": "discard", "format": self.format_name()}

@@ -278,7 +278,12 @@ class MemorySink(Sink):
         self._schema: pa.Schema = pa.schema([])
         self._batches: list[Batch] = []
 
-    def open(self, schema: pa.Schema, bounded: bool) -> SinkWriter:
+    @property
+    def delivery(self) -> str:
+        """Its rows are lost with the process."""
+        return "best_effort"
+
+    def open(self, schema: pa.Schema, bounded: bool, resume: Any = None) -> SinkWriter:
         with self._lock:
             self._schema = schema
             self._batches = []

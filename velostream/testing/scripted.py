@@ -137,7 +137,7 @@ class ScriptedSink(Sink):
         with self._lock:
             self._batches.append(batch)
 
-    def open(self, schema: pa.Schema, bounded: bool) -> SinkWriter:
+    def open(self, schema: pa.Schema, bounded: bool, resume: Any = None) -> SinkWriter:
         if self.config.on_open is not None:
             self.config.on_open()
         return _ScriptedWriter(self)

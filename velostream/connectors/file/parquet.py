@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from velostream.connectors.file.target import Target
+from velostream.config.units import parse_bytes, parse_duration_us
+from velostream.connectors.file.output import Output
 from velostream.errors import ConfigError, Where, unknown
 
 CODECS = ("none", "snappy", "gzip", "brotli", "zstd", "lz4")
@@ -20,6 +21,18 @@ class ParquetOptions:
     compression: str = "zstd"
     # Rows of a row group: what a reader skips or takes at once.
     row_group_rows: int = 122_880
+    # Where the path is a folder or has {part}: a new file begins after so many bytes of rows (as Arrow has
+    # them, before compression), and for a commit after so much time.
+    roll_size: str = "256MiB"
+    roll_interval: str = "1m"
+
+    @property
+    def roll_bytes(self) -> int:
+        return parse_bytes(self.roll_size)
+
+    @property
+    def roll_seconds(self) -> float:
+        return parse_duration_us(self.roll_interval) / 1e6
 
     def check(self, key: str) -> None:
         """Raises ConfigError for a value that Parquet does not have; `key` is the connector's."""
@@ -32,12 +45,18 @@ class ParquetOptions:
                 where=Where(key=f"{key}.format_options.row_group_rows"),
                 hint="give 1 or more",
             )
+        for name, parse in (("roll_size", parse_bytes), ("roll_interval", parse_duration_us)):
+            try:
+                parse(getattr(self, name))
+            except ConfigError as exc:
+                place = Where(key=f"{key}.format_options.{name}")
+                raise ConfigError(exc.message, where=place, hint=exc.hint) from None
 
 
 class ParquetRows:
     """Collects rows to row groups and writes them to `target`. One thread at a time."""
 
-    def __init__(self, target: Target, schema: pa.Schema, options: ParquetOptions) -> None:
+    def __init__(self, target: Output, schema: pa.Schema, options: ParquetOptions) -> None:
         # Not at the top: 30 ms that only a Parquet sink should cost.
         import pyarrow.parquet as pq
 

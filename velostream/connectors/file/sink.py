@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -10,7 +12,9 @@ import pyarrow as pa
 from velostream.config.schema import SinkConfig
 from velostream.connectors.base import Sink, SinkWriter, sinks
 from velostream.connectors.changelog import Changes
+from velostream.connectors.file.output import Output
 from velostream.connectors.file.parquet import ParquetOptions, ParquetRows
+from velostream.connectors.file.parquet_parts import PART, ParquetParts, pattern_of
 from velostream.connectors.file.parts import codec_of, inner_name
 from velostream.connectors.file.target import Target
 from velostream.errors import ConfigError, ConnectorError, Where, unknown
@@ -30,6 +34,7 @@ class FileSinkConfig(SinkConfig):
 
     kind: str = "file"
     # The file to write. A bounded job replaces it when all is written; an unbounded one appends to it.
+    # Parquet: also a folder, or a name with {part}, for numbered files that are shown as they are committed.
     path: str = ""
     # Name of the format, or parquet; empty: by extension, looking through .gz and .zst.
     format: str = ""
@@ -43,7 +48,8 @@ class FileSinkConfig(SinkConfig):
 
 @sinks.register("file")
 class FileSink(Sink):
-    """One file: complete or absent when the job is bounded, appended to when it is not."""
+    """One file: complete or absent when the job is bounded, appended to when it is not; of Parquet also
+    numbered ones. Each commit is exact."""
 
     Config: ClassVar[type[SinkConfig]] = FileSinkConfig
     config: FileSinkConfig
@@ -82,53 +88,91 @@ class FileSink(Sink):
             )
         return found
 
-    def open(self, schema: pa.Schema, bounded: bool) -> SinkWriter:
+    def open(self, schema: pa.Schema, bounded: bool, resume: Any = None) -> SinkWriter:
         """See the base class. Folders that are missing are made."""
         config = self.config
         if not config.path:
             raise ConfigError(
                 "no path is given", where=Where(key=f"{self._key}.path"), hint="name the file to write"
             )
-        return self.writer(schema, bounded)
+        return self.writer(schema, bounded, resume)
 
-    def target(self, append: bool) -> Target:
-        """Where the bytes go."""
-        return Target(self.config.path, append)
-
-    def writer(self, schema: pa.Schema, bounded: bool) -> SinkWriter:
-        """The writer of this format to `target`."""
+    def writer(self, schema: pa.Schema, bounded: bool, resume: Any = None) -> SinkWriter:
+        """The writer of this format."""
         config = self.config
         name = self.format_name()
         codec = self.codec()
         changes = Changes(self.name, schema, config.changelog)
         if name == PARQUET:
-            options = check_options(ParquetOptions, config.format_options, self._key)
-            options.check(self._key)
-            if codec != "none":
-                raise ConfigError(
-                    f"Parquet is not compressed as a whole ({codec})",
-                    where=Where(key=f"{self._key}.compression"),
-                    hint="set format_options.compression",
-                )
-            if not bounded:
-                raise ConnectorError(
-                    f"'{config.path}': a Parquet file can be read only when it is finished, "
-                    "and this job's input does not end",
-                    hint="write ndjson or csv",
-                )
-            return _ParquetWriter(self.target(append=False), changes, options)
+            return self._open_parquet(codec, changes, bounded, resume)
         form = open_format(name, config.format_options, self._key)
         encoder = form.encoder(changes.schema)
-        return _TextWriter(self.target(append=not bounded), changes, form, encoder, codec)
+        target: Target | Output | None = self.direct()
+        if target is None:
+            layout: dict[str, Any] = {"format": name, "compression": codec}
+            if name != "ndjson":  # whose records name their columns
+                layout["columns"] = [f"{field.name} {field.type}" for field in changes.schema]
+            target = Target(config.path, not bounded, layout, resume)
+        return _TextWriter(target, changes, form, encoder, codec)
+
+    def direct(self) -> Output | None:
+        """Where bytes go that are no file's: a pipe, a terminal. None for a file."""
+        return Output.open(self.config.path) if self._special else None
+
+    @property
+    def _special(self) -> bool:
+        try:
+            mode = os.stat(self.config.path).st_mode
+        except OSError:
+            return False
+        return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+    @property
+    def delivery(self) -> str:
+        """What a pipe was given cannot be taken back."""
+        return "at_least_once" if self._special else "exactly_once"
+
+    @property
+    def _pattern(self) -> str | None:
+        """The numbered Parquet files to write, or None."""
+        return pattern_of(self.config.path, self._key) if self.format_name() == PARQUET else None
+
+    @property
+    def shows_by_commits(self) -> bool:
+        """Numbered files are."""
+        return self._pattern is not None
+
+    def _open_parquet(self, codec: str, changes: Changes, bounded: bool, resume: Any) -> SinkWriter:
+        config = self.config
+        options = check_options(ParquetOptions, config.format_options, self._key)
+        options.check(self._key)
+        if codec != "none":
+            raise ConfigError(
+                f"Parquet is not compressed as a whole ({codec})",
+                where=Where(key=f"{self._key}.compression"),
+                hint="set format_options.compression",
+            )
+        pattern = self._pattern
+        if not bounded and pattern is None:
+            raise ConnectorError(
+                f"'{config.path}': a Parquet file can be read only when it is finished, "
+                "and this job's input does not end",
+                hint=f"name a folder ('trades/') or a pattern ('trades-{PART}.parquet') for numbered files",
+            )
+        output = self.direct()
+        if output is not None:
+            return _DirectParquetWriter(output, changes, options)
+        parts = ParquetParts(pattern or config.path, changes.schema, options, bounded, resume)
+        return _ParquetWriter(parts, changes)
 
     def describe(self) -> dict[str, str]:
         return {"kind": "file", "path": self.config.path, "format": self.format_name()}
 
 
 class _FileWriter(SinkWriter):
-    """What text and Parquet share."""
+    """What all have."""
 
-    def __init__(self, target: Target, changes: Changes) -> None:
+    def __init__(self, target: Target | Output | ParquetParts, changes: Changes) -> None:
         self._target = target
         self._changes = changes
 
@@ -140,12 +184,30 @@ class _FileWriter(SinkWriter):
     def bytes_written(self) -> int:
         return self._target.written
 
+    def cut(self) -> Any:
+        return None if isinstance(self._target, Output) else self._target.cut()
+
+    def prepare(self, token: Any) -> None:
+        if not isinstance(self._target, Output):
+            self._target.prepare(token)
+
+    def publish(self, token: Any) -> None:
+        if not isinstance(self._target, Output):
+            self._target.publish(token)
+
+    def close(self, complete: bool) -> None:
+        self._target.close(complete)
+
 
 class _TextWriter(_FileWriter):
     """Each block of rows is encoded and compressed in the lane that has it: gzip members and zstd frames
     stand one after the other in a file."""
 
-    def __init__(self, target: Target, changes: Changes, form: Format, encoder: Encoder, codec: str) -> None:
+    _target: Target | Output
+
+    def __init__(
+        self, target: Target | Output, changes: Changes, form: Format, encoder: Encoder, codec: str
+    ) -> None:
         super().__init__(target, changes)
         self._format = form
         self._codec = None if codec == "none" else codec
@@ -177,17 +239,28 @@ class _TextWriter(_FileWriter):
     def write(self, payload: Any, rows: int) -> None:
         self._target.write(payload)
 
-    def close(self, complete: bool) -> None:
-        self._target.close(complete)
-
 
 class _ParquetWriter(_FileWriter):
-    def __init__(self, target: Target, changes: Changes, options: ParquetOptions) -> None:
-        super().__init__(target, changes)
+    _target: ParquetParts
+
+    def encode(self, batch: Batch) -> pa.Buffer:
+        return self._changes.rows(batch).serialize()
+
+    def write(self, payload: pa.Buffer, rows: int) -> None:
+        self._target.write(payload, rows)
+
+
+class _DirectParquetWriter(_FileWriter):
+    """To what is no regular file, as rows come."""
+
+    _target: Output
+
+    def __init__(self, output: Output, changes: Changes, options: ParquetOptions) -> None:
+        super().__init__(output, changes)
         try:
-            self._rows = ParquetRows(target, changes.schema, options)
+            self._rows = ParquetRows(output, changes.schema, options)
         except ConnectorError:
-            target.close(False)
+            output.close(False)
             raise
 
     def encode(self, batch: Batch) -> pa.RecordBatch:
@@ -200,8 +273,8 @@ class _ParquetWriter(_FileWriter):
         try:
             self._rows.close(complete)
         except ConnectorError:
-            self._target.close(False)
             # A footer that could not be written is no news of a file that goes away.
             if complete:
                 raise
-        self._target.close(complete)
+        finally:
+            self._target.close(complete)
