@@ -19,8 +19,9 @@ from velostream.connectors.kafka.security import security_arguments, security_pr
 from velostream.connectors.kafka.settings import Client, ClientSettings, Role, read_settings
 from velostream.errors import ConnectorError, did_you_mean, raise_all
 
-# It shows requests at DEBUG, passwords included.
-logging.getLogger("aiokafka.conn").setLevel(logging.INFO)
+# It tells of every try to reach a broker that is away, ten a second, and at DEBUG shows requests with their
+# passwords. What its errors mean for the job is told by who gets them.
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 class FencedError(ConnectorError):

@@ -1,0 +1,383 @@
+"""Finished record batches to Kafka, from threads: bounded in memory, acknowledged, in transactions.
+
+Lanes call `send`, which hands the batch to the loop's side and waits while too much is on its way. There, a
+partition has a queue, out of which one task feeds aiokafka in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import time
+from collections import deque
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from functools import partial
+from threading import Condition
+from typing import Any, TypeVar
+
+import aiokafka.errors as kafka_errors
+from aiokafka.structs import TopicPartition
+
+from velostream.connectors.kafka.client import client_arguments, connector_error, start
+from velostream.connectors.kafka.prebuilt import PrebuiltBatch, PrebuiltProducer
+from velostream.connectors.kafka.settings import ClientSettings
+from velostream.errors import ConfigError, ConnectorError, InternalError
+from velostream.kernels import native
+from velostream.loop import shared_loop, submit
+
+logger = logging.getLogger("velostream.kafka")
+T = TypeVar("T")
+Place = tuple[str, int]
+
+BUFFER_BYTES = 32 << 20
+DELIVERY_TIMEOUT_MS = 120_000
+# Without an acknowledgement for so long a person is told.
+LONG_SECONDS = 5.0
+# How long closing waits for acknowledgements when the job has failed or was interrupted.
+CLOSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Outgoing:
+    topic: str
+    partition: int
+    batch: PrebuiltBatch
+    epoch: int
+    # time.monotonic of `send`.
+    since: float
+
+    @property
+    def size(self) -> int:
+        return int(self.batch.size())
+
+
+class BatchProducer:
+    """Sends finished record batches, idempotently unless the settings say otherwise, in order per partition.
+
+    `open` comes first, `close` last; in between any thread may call the others. The first error stays: every
+    later call raises it. What was sent then may or may not have arrived.
+    """
+
+    def __init__(self, settings: ClientSettings, transactional_id: str | None = None) -> None:
+        self.settings = settings
+        self._memory = settings.get("buffer.memory", BUFFER_BYTES)
+        self._max_request = settings.get("max.request.size")
+        self._timeout = settings.get("delivery.timeout.ms", DELIVERY_TIMEOUT_MS) / 1000
+        self._transactional_id = transactional_id
+        self._client: PrebuiltProducer | None = None
+        # Shared by threads, under the lock of `_changed`.
+        self._changed = Condition()
+        self._unacknowledged = 0
+        self._buffered = 0
+        self._error: ConnectorError | None = None
+        self._fresh: list[_Outgoing] = []
+        # The loop's own: batches that aiokafka has not taken yet, and all that are not acknowledged.
+        self._queues: dict[Place, deque[_Outgoing]] = {}
+        self._feeding: set[asyncio.Task[None]] = set()
+        self._waiting: dict[_Outgoing, None] = {}
+        self._watch: asyncio.TimerHandle | None = None
+        self._waits_long = False
+
+    def open(self) -> None:
+        """Connect. Raises ConnectorError, ConfigError."""
+        arguments = {
+            "enable_idempotence": True,
+            "acks": "all",
+            **client_arguments(self.settings, "producer"),
+        }
+        if arguments["acks"] != "all" and arguments["enable_idempotence"]:
+            raise ConfigError(
+                f"acks {arguments['acks']} does not go with enable.idempotence",
+                where=self.settings.where("acks"),
+                hint="leave acks out, or set enable.idempotence: false",
+            )
+        if self._transactional_id is not None:
+            arguments["transactional_id"] = self._transactional_id
+        else:
+            arguments.pop("transaction_timeout_ms", None)
+        self._run(self._start(arguments), "")
+
+    async def _start(self, arguments: Mapping[str, Any]) -> None:
+        client = PrebuiltProducer(**arguments)
+        self._client = await asyncio.wait_for(start(client, self.settings), self._timeout)
+        self._watch = asyncio.get_running_loop().call_later(1, self._look)
+
+    @property
+    def client(self) -> PrebuiltProducer:
+        """aiokafka's producer; its coroutines are for the loop."""
+        assert self._client is not None, "open() comes first"
+        return self._client
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions an existing topic has. Raises ConnectorError."""
+        return len(self._run(self.client.partitions_for(topic), f"topic '{topic}'"))
+
+    def send(self, topic: str, partition: int, data: bytearray, records: int, epoch: int = 0) -> None:
+        """Send a finished record batch, which is taken over; returns before it is acknowledged.
+
+        Waits while more than buffer.memory is on its way. `epoch` is for transactions. Raises ConnectorError.
+        """
+        self._admit(self._outgoing(topic, partition, data, records, epoch), wait=True)
+
+    def offer(self, topic: str, partition: int, data: bytearray, records: int, epoch: int = 0) -> None:
+        """As `send`, without ever waiting: for the loop itself."""
+        self._admit(self._outgoing(topic, partition, data, records, epoch), wait=False)
+
+    def _outgoing(self, topic: str, partition: int, data: bytearray, records: int, epoch: int) -> _Outgoing:
+        if self._max_request is not None and len(data) > self._max_request:
+            raise ConnectorError(
+                f"topic '{topic}': a record batch of {len(data)} bytes is above max.request.size",
+                hint="raise max.request.size, or lower batch.size",
+            )
+        batch = PrebuiltBatch(data, records, self._transactional_id is not None)
+        return _Outgoing(topic, partition, batch, epoch, time.monotonic())
+
+    def _admit(self, outgoing: _Outgoing, wait: bool) -> None:
+        size = outgoing.size
+        with native:
+            self._changed.acquire()
+        try:
+            while wait and self._error is None and 0 < self._buffered > self._memory - size:
+                with native:
+                    self._changed.wait()
+            self._raise_error()
+            self._route(outgoing)
+            self._buffered += size
+        finally:
+            self._changed.release()
+
+    def _route(self, outgoing: _Outgoing) -> None:
+        self._hand_over([outgoing])
+
+    def _hand_over(self, batches: list[_Outgoing]) -> None:
+        """Give batches to the loop, under the lock."""
+        self._unacknowledged += len(batches)
+        if batches and not self._fresh:
+            shared_loop().call_soon_threadsafe(self._take)
+        self._fresh += batches
+
+    def flush(self) -> None:
+        """Wait until all that was sent is acknowledged. Raises ConnectorError."""
+        with native, self._changed:
+            while self._unacknowledged and self._error is None:
+                self._changed.wait()
+            self._raise_error()
+
+    def close(self, complete: bool = True) -> None:
+        """Wait for acknowledgements, not long when not `complete`, and disconnect. May be called twice.
+
+        Raises ConnectorError when `complete` and not all that was sent has arrived.
+        """
+        if self._client is None:
+            return
+        try:
+            if complete:
+                self.flush()
+            else:
+                with native, self._changed:
+                    self._changed.wait_for(
+                        lambda: not self._unacknowledged or self._error is not None, CLOSE_SECONDS
+                    )
+        finally:
+            client, self._client = self._client, None
+            submit(self._stop(client)).result()
+
+    async def _stop(self, client: PrebuiltProducer) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        for task in self._feeding:
+            task.cancel()
+        if self._waiting or client.failure() is not None:
+            await client.abandon()
+        else:
+            await client.stop()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self, coroutine: Coroutine[Any, Any, T], what: str) -> T:
+        """The result of a coroutine on the loop; its errors as ConnectorError."""
+        running = submit(coroutine)
+        try:
+            with native:
+                concurrent.futures.wait([running])
+            return running.result()
+        except (kafka_errors.KafkaError, OSError, AssertionError) as exc:
+            raise connector_error(exc, self.settings, what) from exc
+
+    # What follows runs on the loop.
+
+    def _take(self) -> None:
+        with self._changed:
+            fresh, self._fresh = self._fresh, []
+        for outgoing in fresh:
+            self._waiting[outgoing] = None
+            place = (outgoing.topic, outgoing.partition)
+            queue = self._queues.get(place)
+            if queue is not None:
+                queue.append(outgoing)
+                continue
+            self._queues[place] = deque([outgoing])
+            task = asyncio.ensure_future(self._feed(place))
+            self._feeding.add(task)
+            task.add_done_callback(self._feeding.discard)
+
+    async def _feed(self, place: Place) -> None:
+        """Pass a partition's batches to aiokafka, which takes one at a time. One task a partition keeps their
+        order: callers who wait side by side in `send_batch` may overtake each other."""
+        queue = self._queues[place]
+        topic, partition = place
+        try:
+            while queue and self._error is None and self._client is not None:
+                try:
+                    acknowledged = await self._client.send_prebuilt(topic, partition, queue[0].batch)
+                except kafka_errors.KafkaTimeoutError:
+                    # The batch before it is not on its way yet. `_look` says when that takes too long.
+                    continue
+                acknowledged.add_done_callback(partial(self._settled, queue.popleft()))
+        except Exception as exc:  # whatever it is, what was to be sent is not
+            self._fail(connector_error(exc, self.settings, f"topic '{topic}'"))
+        finally:
+            del self._queues[place]
+
+    def _settled(self, outgoing: _Outgoing, acknowledged: asyncio.Future[Any]) -> None:
+        del self._waiting[outgoing]
+        if acknowledged.cancelled():
+            return
+        error = acknowledged.exception()
+        if error is not None:
+            self._fail(connector_error(error, self.settings, f"topic '{outgoing.topic}'"))
+            return
+        with self._changed:
+            self._unacknowledged -= 1
+            self._buffered -= outgoing.size
+            self._changed.notify_all()
+
+    def _fail(self, error: ConnectorError) -> None:
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def _look(self) -> None:
+        """Say when the oldest batch has waited long, fail when it has waited too long."""
+        oldest = next(iter(self._waiting), None)
+        waited = 0.0 if oldest is None else time.monotonic() - oldest.since
+        if waited > LONG_SECONDS and not self._waits_long:
+            logger.warning("%s acknowledges nothing for %.0f s: writing waits", self.settings.brokers, waited)
+        self._waits_long = waited > LONG_SECONDS
+        if oldest is not None and waited > self._timeout:
+            self._fail(
+                ConnectorError(
+                    f"topic '{oldest.topic}' at {self.settings.brokers}: "
+                    f"nothing was acknowledged for {self._timeout:g} s",
+                    hint="see that its brokers run, or raise delivery.timeout.ms",
+                )
+            )
+        self._watch = asyncio.get_running_loop().call_later(min(1, self._timeout), self._look)
+
+
+class TransactionalProducer(BatchProducer):
+    """Sends the batches of each epoch in a transaction of its own, numbered from 1.
+
+    Opening it fences every other producer of the same `transactional_id`, and aborts what that one had open.
+    Batches of a later epoch may be sent at any time: they are held, counted by buffer.memory, until `begin`
+    opens theirs. So nobody waits for a commit. `begin`, `commit` and `abort` are called by one thread.
+
+    After an error a transaction can only be aborted, and the producer closed. FencedError says that another
+    producer has taken over.
+    """
+
+    def __init__(self, settings: ClientSettings, transactional_id: str) -> None:
+        super().__init__(settings, transactional_id)
+        # The epoch of the last `begin`.
+        self.epoch = 0
+        self._in_transaction = False
+        self._held: dict[int, list[_Outgoing]] = {}
+
+    def begin(self) -> int:
+        """Open the transaction of the next epoch; its number. Asks nothing of the broker."""
+        self._transact(self.client.begin_transaction())
+        with self._changed:
+            self.epoch += 1
+            self._in_transaction = True
+            self._hand_over(self._held.pop(self.epoch, []))
+        return self.epoch
+
+    def send_offsets(
+        self,
+        offsets: Mapping[tuple[str, int], int],
+        group: str,
+        generation: int = -1,
+        member: str = "",
+    ) -> None:
+        """Commit the group's next offsets, by topic and partition, with the open transaction.
+
+        `generation` and `member` are those of the consumer that read the records: when the group has moved
+        on, its partitions are another member's, and this raises FencedError (KIP-447). Without them nobody
+        checks.
+        """
+        places = {TopicPartition(*place): offset for place, offset in offsets.items()}
+        self._transact(self.client.send_offsets(places, group, generation, member))
+
+    def commit(self) -> None:
+        """Wait until all batches of the open epoch are acknowledged, and commit them and their offsets.
+
+        After a ConnectorError it is known only by the next producer's `open` whether it was committed: it
+        waits for a commit that has begun.
+        """
+        self.flush()
+        self._transact(self.client.commit_transaction())
+        self._in_transaction = False
+
+    def abort(self) -> None:
+        """Take back the open transaction, and drop what is held for later epochs. Raises ConnectorError."""
+        with self._changed:
+            dropped = [outgoing for held in self._held.values() for outgoing in held]
+            self._held.clear()
+            self._buffered -= sum(outgoing.size for outgoing in dropped)
+            self._changed.notify_all()
+            failed = self._error is not None
+        if not self._in_transaction:
+            return
+        self._in_transaction = False
+        if not failed:
+            self.flush()
+        if self.client.failure() is None:
+            self.client.forget_error()
+            self._transact(self.client.abort_transaction())
+
+    def close(self, complete: bool = True) -> None:
+        """As of the base class; a transaction that is open is aborted, so that readers need not wait for its
+        time-out."""
+        if self._client is None:
+            return
+        try:
+            self.abort()
+        except ConnectorError:
+            if complete:
+                raise
+        finally:
+            super().close(complete=False)
+
+    def _route(self, outgoing: _Outgoing) -> None:
+        if outgoing.epoch > self.epoch:
+            self._held.setdefault(outgoing.epoch, []).append(outgoing)
+        elif outgoing.epoch == self.epoch and self._in_transaction:
+            self._hand_over([outgoing])
+        else:
+            raise InternalError(f"a batch of epoch {outgoing.epoch} behind the end of its transaction")
+
+    def _transact(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run a step of a transaction. The broker may be away as long as batches may wait."""
+
+        async def step() -> None:
+            failure = self.client.failure()
+            if failure is not None:
+                coroutine.close()
+                raise failure
+            await asyncio.wait_for(coroutine, self._timeout)
+
+        self._run(step(), f"transactional.id '{self._transactional_id}'")
