@@ -18,6 +18,8 @@ from cython_ext.aggregate_state import change_ops as change_ops
 from cython_ext.aggregate_state import select_rows as select_rows
 from cython_ext.clock import kernel_seconds as kernel_seconds
 from cython_ext.clock import native as native
+from cython_ext.crc32c import crc32c as crc32c
+from cython_ext.crc32c import crc32c_by_tables as crc32c_by_tables
 from cython_ext.csv_decoder import CsvDecoder as CsvDecoder
 from cython_ext.groups import GroupTable as GroupTable
 from cython_ext.json_decoder import JsonDecoder as JsonDecoder
@@ -25,6 +27,11 @@ from cython_ext.keys import KEY_HASH_VERSION as KEY_HASH_VERSION
 from cython_ext.keys import KeyEncoder as KeyEncoder
 from cython_ext.keys import Keys as Keys
 from cython_ext.reasons import Reason as Reason
+from cython_ext.record_batch import BatchHeader as BatchHeader
+from cython_ext.record_batch import CorruptBatch as CorruptBatch
+from cython_ext.record_batch import MessageReader as MessageReader
+from cython_ext.record_batch import Messages as Messages
+from cython_ext.record_batch import read_headers as read_headers
 from cython_ext.record_ends import last_csv_record as last_csv_record
 from cython_ext.record_ends import last_line as last_line
 from cython_ext.record_ends import take_csv_records as take_csv_records
