@@ -236,9 +236,10 @@ cdef bint put_long_json_text(
 
 
 cdef bint encode_json_rows(
-    Field* fields, int count, Py_ssize_t n, const Power* powers, Output* out
+    Field* fields, int count, Py_ssize_t n, const Power* powers, Output* out, int64_t* ends
 ) noexcept nogil:
-    """All rows, into the room that there is for them; False without memory for escapes."""
+    """All rows, into the room that there is for them; False without memory for escapes. `ends`, unless it is
+    NULL, gets where the newline of each row is."""
     cdef Py_ssize_t i
     cdef Py_ssize_t size
     cdef int k
@@ -284,6 +285,8 @@ cdef bint encode_json_rows(
                 to += field.quoted
         memcpy(to, b"}\n", 2)
         to += 2
+        if ends != NULL:
+            ends[i] = to - out.base - 1
     out.at = to
     return True
 
@@ -335,9 +338,10 @@ cdef bint is_plain(const uint8_t* at, Py_ssize_t size, const uint8_t* limit, con
 
 
 cdef bint encode_csv_rows(
-    Field* fields, int count, Py_ssize_t n, const Power* powers, const CsvStyle* style, Output* out
+    Field* fields, int count, Py_ssize_t n, const Power* powers, const CsvStyle* style, Output* out, int64_t* ends
 ) noexcept nogil:
-    """All rows, into the room that there is for them; False without memory for doubled quotes."""
+    """All rows, into the room that there is for them; False without memory for doubled quotes. `ends` as for
+    `encode_json_rows`."""
     cdef Py_ssize_t i
     cdef Py_ssize_t size
     cdef int k
@@ -377,6 +381,8 @@ cdef bint encode_csv_rows(
                 to[0] = style.quote
                 to += field.quoted
         to[0] = c"\n"
+        if ends != NULL:
+            ends[i] = to - out.base
         to += 1
     out.at = to
     return True
@@ -509,10 +515,12 @@ cdef class _TextEncoder:
         """What stands before the first record."""
         return b""
 
-    def encode(self, batch) -> EncodedBytes:
+    def encode(self, batch, int64_t[::1] ends=None) -> EncodedBytes:
         """The rows of `batch` (a pyarrow RecordBatch of the encoder's schema) as bytes.
 
-        O(bytes written); takes no GIL while it writes. Raises TypeError for another schema.
+        `ends`, when given, has room for one number a row, and gets where the newline behind each row is.
+        O(bytes written); takes no GIL while it writes. Raises TypeError for another schema, ValueError for
+        another number of `ends`.
         """
         cdef Py_ssize_t n = batch.num_rows
         cdef Py_ssize_t room = n * self.row_size + SLACK
@@ -528,6 +536,9 @@ cdef class _TextEncoder:
         schema = batch.schema
         if not schema.equals(self.schema) and schema.types != self.schema.types:
             raise TypeError(f"a batch of {schema.types} for an encoder of {self.schema.types}")
+        if ends is not None and ends.shape[0] != n:
+            raise ValueError(f"room for the ends of {ends.shape[0]} rows, there are {n}")
+        cdef int64_t* at_ends = &ends[0] if ends is not None and n > 0 else NULL
         out.base = NULL
         fields = <Field*>malloc(self.count * sizeof(Field))
         try:
@@ -552,7 +563,7 @@ cdef class _TextEncoder:
             out.end = out.base + room + out.spare
             with nogil:
                 enter_kernel()
-                done = self._encode_rows(fields, n, &out)
+                done = self._encode_rows(fields, n, &out, at_ends)
                 leave_kernel()
             if not done:
                 raise MemoryError
@@ -566,7 +577,7 @@ cdef class _TextEncoder:
             free(fields)
             free(out.base)
 
-    cdef bint _encode_rows(self, Field* fields, Py_ssize_t n, Output* out) noexcept nogil:
+    cdef bint _encode_rows(self, Field* fields, Py_ssize_t n, Output* out, int64_t* ends) noexcept nogil:
         return False
 
 
@@ -583,8 +594,8 @@ cdef class JsonEncoder(_TextEncoder):
         ]
         self._set_fields(schema, prefixes, quoted, len("null"))
 
-    cdef bint _encode_rows(self, Field* fields, Py_ssize_t n, Output* out) noexcept nogil:
-        return encode_json_rows(fields, self.count, n, powers_of_ten(), out)
+    cdef bint _encode_rows(self, Field* fields, Py_ssize_t n, Output* out, int64_t* ends) noexcept nogil:
+        return encode_json_rows(fields, self.count, n, powers_of_ten(), out, ends)
 
 
 cdef class CsvEncoder(_TextEncoder):
@@ -630,5 +641,5 @@ cdef class CsvEncoder(_TextEncoder):
         """The line of names, or nothing."""
         return self._header
 
-    cdef bint _encode_rows(self, Field* fields, Py_ssize_t n, Output* out) noexcept nogil:
-        return encode_csv_rows(fields, self.count, n, powers_of_ten(), &self.style, out)
+    cdef bint _encode_rows(self, Field* fields, Py_ssize_t n, Output* out, int64_t* ends) noexcept nogil:
+        return encode_csv_rows(fields, self.count, n, powers_of_ten(), &self.style, out, ends)

@@ -11,6 +11,7 @@ import struct
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
@@ -112,6 +113,28 @@ def test_csv_reads_back_as_the_same_values(rows: list[tuple[Any, ...]], delimite
             assert fields[1] == null
         else:
             assert math.isnan(float(fields[1])) if math.isnan(x) else bits(float(fields[1])) == bits(x)
+
+
+@given(st.lists(st.none() | TEXT | st.text('\n\r\0\\",', max_size=300), max_size=20), st.integers(0, 5))
+@settings(max_examples=60, deadline=None)
+def test_the_ends_of_rows_are_where_their_newlines_are(texts: list[str | None], skipped: int) -> None:
+    batch = pa.record_batch({"s": pa.array(texts, pa.string()), "again": pa.array(texts, pa.string())})
+    batch = batch.slice(skipped)
+    for encoder in (JsonEncoder(batch.schema), CsvEncoder(batch.schema)):
+        ends = np.full(batch.num_rows, -1, dtype=np.int64)
+        whole = bytes(encoder.encode(batch, ends))
+        assert whole == bytes(encoder.encode(batch))
+        starts = [0, *(ends + 1)]
+        rows = [whole[start : end + 1] for start, end in zip(starts, ends, strict=False)]
+        assert starts[-1] == len(whole)
+        assert rows == [bytes(encoder.encode(batch.slice(i, 1))) for i in range(batch.num_rows)]
+        assert all(row.endswith(b"\n") for row in rows)
+
+
+def test_room_for_another_number_of_ends_is_refused() -> None:
+    batch = pa.record_batch({"s": ["a", "b"]})
+    with pytest.raises(ValueError, match="room for the ends of 3 rows, there are 2"):
+        JsonEncoder(batch.schema).encode(batch, np.empty(3, dtype=np.int64))
 
 
 @given(st.integers(0, 2**64 - 1))

@@ -86,8 +86,11 @@ class Encoder(ABC):
         return b""
 
     @abstractmethod
-    def encode(self, batch: pa.RecordBatch) -> Any:
-        """The rows as bytes (any object with the buffer protocol), each record ended."""
+    def encode(self, batch: pa.RecordBatch, ends: npt.NDArray[np.int64] | None = None) -> Any:
+        """The rows as bytes (any object with the buffer protocol), each with a newline behind it.
+
+        `ends`, when given, has room for one number a row, and gets where the newline behind each row is.
+        """
 
 
 @dataclass(frozen=True, slots=True)
