@@ -209,6 +209,11 @@ class ChannelSource(Source):
     def partitions(self) -> Sequence[str]:
         return (self.name,)
 
+    @property
+    def resumable(self) -> bool:
+        """What was published before it subscribed is gone."""
+        return False
+
     def reader(self, partition: int, limits: Limits, offset: int = 0) -> BlockReader:
         self.subscribe()
         assert self._subscription is not None

@@ -117,6 +117,16 @@ class MemorySource(Source):
     def total_bytes(self) -> int | None:
         return self._data.nbytes if isinstance(self._data, pa.Table) else None
 
+    @property
+    def resumable(self) -> bool:
+        """A table; a stream of batches can be read once."""
+        return isinstance(self._data, pa.Table)
+
+    def fingerprint(self, partition: int) -> str | None:
+        """How many rows there are, and of what."""
+        data = self._data
+        return f"{data.num_rows} rows of {data.schema}" if isinstance(data, pa.Table) else None
+
     def reader(self, partition: int, limits: Limits, offset: int = 0) -> BlockReader:
         if isinstance(self._data, pa.Table):
             return TableReader(self.name, self._data, self.schema, limits, offset)

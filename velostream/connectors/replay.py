@@ -26,8 +26,8 @@ class ReplaySourceConfig(SourceConfig):
 class ReplayReader(BlockReader):
     """Blocks of whole records, each ended by a newline."""
 
-    def __init__(self, records: Iterable[bytes], limits: Limits) -> None:
-        self._blocks = _blocks(records, limits)
+    def __init__(self, records: Iterable[bytes], limits: Limits, offset: int) -> None:
+        self._blocks = _blocks(records, limits, offset)
 
     def read(self) -> Block | None:
         return next(self._blocks, None)
@@ -64,7 +64,7 @@ class ReplaySource(Source):
 
     def reader(self, partition: int, limits: Limits, offset: int = 0) -> BlockReader:
         name = self._names[partition]
-        return ReplayReader((data for owner, data in self.config.records if owner == name), limits)
+        return ReplayReader((data for owner, data in self.config.records if owner == name), limits, offset)
 
     def decoder(self, partition: int, columns: Sequence[str]) -> Decoder:
         decoder = self._original.decoder(self._numbers[partition], columns)
@@ -75,17 +75,21 @@ class ReplaySource(Source):
         return json.decoder(self.schema, columns, json.layout(b""))
 
 
-def _blocks(records: Iterable[bytes], limits: Limits) -> Iterator[Block]:
-    """Blocks of at most `limits.max_bytes` (a larger record alone), or of `limits.records` records."""
+def _blocks(records: Iterable[bytes], limits: Limits, begin: int) -> Iterator[Block]:
+    """Blocks of at most `limits.max_bytes` (a larger record alone), or of `limits.records` records; from the
+    byte `begin` of all records on."""
     taken: list[bytes] = []
     size = offset = 0
-    for record in records:
+    for data in records:
+        record = data.rstrip(b"\r\n") + b"\n"
+        if offset < begin:
+            offset += len(record)
+            continue
         full = len(taken) == limits.records if limits.records else size + len(record) > limits.max_bytes
         if taken and full:
-            block = BytesBlock(b"".join(taken), offset, offset + size)
-            yield block
-            offset, size, taken = block.next_offset, 0, []
-        taken.append(record.rstrip(b"\r\n") + b"\n")
-        size += len(taken[-1])
+            yield BytesBlock(b"".join(taken), offset, offset + size)
+            offset, size, taken = offset + size, 0, []
+        taken.append(record)
+        size += len(record)
     if taken:
         yield BytesBlock(b"".join(taken), offset, offset + size)

@@ -60,10 +60,12 @@ class _Silent(Block):
 
 
 class _ScriptedReader(BlockReader):
-    def __init__(self, steps: Iterable[Step], schema: pa.Schema) -> None:
+    def __init__(self, steps: Iterable[Step], schema: pa.Schema, offset: int) -> None:
         self._steps: Iterator[Step] = iter(steps)
         self._schema = schema
         self._offset = 0
+        # The rows before it are left out.
+        self._first = offset
 
     def read(self) -> Block | None:
         step = next(self._steps, None)
@@ -76,7 +78,8 @@ class _ScriptedReader(BlockReader):
             return _Silent(self._offset, self._offset, 0)
         if not isinstance(step, pa.RecordBatch):
             step = pa.RecordBatch.from_pylist([dict(row) for row in step], schema=self._schema)
-        block = _RowsBlock(step, self._offset)
+        skipped = min(max(0, self._first - self._offset), step.num_rows)
+        block = _RowsBlock(step.slice(skipped), self._offset + skipped)
         self._offset = block.next_offset
         return block
 
@@ -99,7 +102,7 @@ class ScriptedSource(Source):
         return list(self.config.partitions)
 
     def reader(self, partition: int, limits: Limits, offset: int = 0) -> BlockReader:
-        return _ScriptedReader(list(self.config.partitions.values())[partition], self.schema.arrow())
+        return _ScriptedReader(list(self.config.partitions.values())[partition], self.schema.arrow(), offset)
 
     def decoder(self, partition: int, columns: Sequence[str]) -> Decoder | None:
         return None

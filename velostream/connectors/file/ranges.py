@@ -45,31 +45,42 @@ class RangeBlock(Block):
             file = stack.enter_context(open_file(self._part))
             # A record begins where the one before has ended, if that is in this range.
             if begin > self._first:
-                begin = self._behind_newline(file, begin - 1, self.next_offset - 1)
+                begin = _behind_newline(file, self._part, begin - 1, self.next_offset - 1)
             if begin < 0 or begin >= self.next_offset:
                 return memoryview(b"")
             stop = min(self._part.size, self.next_offset + self._max_record + 1)
-            end = self._behind_newline(file, self.next_offset - 1, stop)
+            end = _behind_newline(file, self._part, self.next_offset - 1, stop)
             stack.pop_all()
         self.origin = begin
         return FileRange(file, self._part.path, begin, (stop if end < 0 else end) - begin)
 
-    def _behind_newline(self, file: FileIO, start: int, stop: int) -> int:
-        """Where the first newline among the bytes `start` to `stop` of the file ends, or -1."""
-        step = LOOK_AHEAD_BYTES
-        while start < stop:
-            try:
-                data = os.pread(file.fileno(), min(step, stop - start), start)
-            except OSError as exc:
-                raise cannot("read", self._part.path, exc) from exc
-            if not data:
-                raise shrunk(self._part.path, self._part.size, os.fstat(file.fileno()).st_size)
-            at = data.find(NEWLINE)
-            if at >= 0:
-                return start + at + 1
-            start += len(data)
-            step = min(step * 4, 1 << 20)
-        return -1
+
+def record_start(part: Part, offset: int) -> int:
+    """Where the first record of a plain file begins that does so at `offset` or behind it.
+
+    `offset` is above the first record's. Raises ConnectorError.
+    """
+    with open_file(part) as file:
+        start = _behind_newline(file, part, offset - 1, part.size)
+    return part.size if start < 0 else start
+
+
+def _behind_newline(file: FileIO, part: Part, start: int, stop: int) -> int:
+    """Where the first newline among the bytes `start` to `stop` of the file ends, or -1."""
+    step = LOOK_AHEAD_BYTES
+    while start < stop:
+        try:
+            data = os.pread(file.fileno(), min(step, stop - start), start)
+        except OSError as exc:
+            raise cannot("read", part.path, exc) from exc
+        if not data:
+            raise shrunk(part.path, part.size, os.fstat(file.fileno()).st_size)
+        at = data.find(NEWLINE)
+        if at >= 0:
+            return start + at + 1
+        start += len(data)
+        step = min(step * 4, 1 << 20)
+    return -1
 
 
 def find_newline(view: memoryview, start: int, stop: int) -> int:

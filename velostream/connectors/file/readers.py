@@ -86,6 +86,11 @@ class StreamReader(BlockReader):
         left = (stream.part.size - stream.input_position) * unpacked + len(self._rest)
         return int(left / (self._length or self._chunk))
 
+    @property
+    def offset(self) -> int:
+        """Where the next block begins."""
+        return self._offset
+
     def read(self) -> BytesBlock | None:
         starved = False
         while True:
@@ -227,11 +232,8 @@ class StreamBlock(Block):
         self._reader = reader
 
     def load(self) -> memoryview:
-        """The records; empty when the stream has ended before. Sets all positions."""
+        """The records; empty, and at the stream's end, when that came before. Sets all positions."""
         block = self._reader.next_block()
-        if block is None:
-            self.input_bytes = 0
-            return memoryview(b"")
         self.offset, self.next_offset, self.origin = block.offset, block.next_offset, block.origin
         self.input_bytes = block.input_bytes
         return block.load()
@@ -263,10 +265,10 @@ class InOrderReader(BlockReader):
             self._dealt += 1
         return StreamBlock(self, self._size)
 
-    def next_block(self) -> BytesBlock | None:
-        """The next block of the stream; None at its end. One call at a time. After an error the same block
-        is still to come."""
-        block = self._stream.read()
+    def next_block(self) -> BytesBlock:
+        """The next block of the stream; an empty one at its end. One call at a time. After an error the same
+        block is still to come."""
+        block = self._stream.read() or BytesBlock(b"", self._stream.offset, self._stream.offset)
         with self._loaded:
             self._dealt -= 1
             self._ended = self._stream.exhausted

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 from velostream.config.schema import SourceConfig
 from velostream.config.units import parse_bytes, parse_duration_us
-from velostream.connectors.base import BlockReader, Limits, Source, sources
+from velostream.connectors.base import BlockReader, Limits, Source, changed, sources
+from velostream.connectors.file import fingerprints
 from velostream.connectors.file.buffers import BufferPool
 from velostream.connectors.file.parts import CODECS, Part, find_parts, inner_name
-from velostream.connectors.file.ranges import RangeReader
+from velostream.connectors.file.ranges import RangeReader, record_start
 from velostream.connectors.file.readers import InOrderReader, StreamReader
 from velostream.connectors.file.streams import open_stream
 from velostream.errors import ConfigError, ConnectorError, FormatError, Where, unknown
@@ -184,13 +185,20 @@ class FileSource(Source):
         return self._layouts[partition]
 
     def reader(self, partition: int, limits: Limits, offset: int = 0) -> BlockReader:
+        """See the base class. A position is a byte of the part, unpacked; in a plain file of lines it may be
+        in the middle of a record, which then belongs to what is before it."""
         part = self._parts[partition]
         first = self._layout(partition).header_bytes
         splittable = self._format.splittable
-        if splittable and part.codec == "none" and not limits.records and not self.config.follow:
-            behind = sum(after.size for after in self._parts[partition + 1 :])
-            return RangeReader(part, first, self._max_record, limits, offset, behind)
         follow = self.config.follow
+        if part.codec == "none" and offset > part.size:
+            raise changed(part.name, f"it has {part.size} bytes, {offset} had been read")
+        if splittable and part.codec == "none" and not follow:
+            if not limits.records:
+                behind = sum(after.size for after in self._parts[partition + 1 :])
+                return RangeReader(part, first, self._max_record, limits, offset, behind)
+            if offset > first:
+                offset = record_start(part, offset)
         stream = StreamReader(
             open_stream(part, follow),
             self._format.splitter(),
@@ -203,6 +211,24 @@ class FileSource(Source):
         )
         # A followed file is waited for, which a lane must not do.
         return stream if follow else InOrderReader(stream, limits)
+
+    @cached_property
+    def _fingerprints(self) -> dict[int, str]:
+        """Those of bounded partitions, which stay as they are."""
+        return {}
+
+    def fingerprint(self, partition: int) -> str | None:
+        part = self._parts[partition]
+        if self.config.follow:
+            return fingerprints.fingerprint(part, follow=True)
+        if partition not in self._fingerprints:
+            self._fingerprints[partition] = fingerprints.fingerprint(part, follow=False)
+        return self._fingerprints[partition]
+
+    def verify(self, partition: int, offset: int, fingerprint: str | None) -> None:
+        """A followed file may have grown."""
+        if fingerprint is not None:
+            fingerprints.verify(self._parts[partition], offset, fingerprint)
 
     @cached_property
     def _pools(self) -> dict[int, BufferPool]:

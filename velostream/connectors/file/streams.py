@@ -10,12 +10,14 @@ import os
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
+from io import FileIO
 from typing import Any, ClassVar, cast
 
 import pyarrow as pa
 from isal.igzip import IGzipFile
 from isal.isal_zlib import IsalError
 
+from velostream.connectors.base import changed
 from velostream.connectors.file.parts import Identity, Part, cannot
 from velostream.errors import ConnectorError
 from velostream.kernels import native
@@ -72,10 +74,10 @@ class ByteStream(ABC):
         scratch = memoryview(bytearray(min(count, 1 << 20)))
         while count:
             step = min(count, len(scratch))
-            if self.fill(scratch[:step]) < step:
-                raise ConnectorError(
-                    f"'{self.part.name}' ends at byte {self.position}, before the offset asked for"
-                )
+            done = self.fill(scratch[:step])
+            if done < step:
+                end = self.position
+                raise changed(self.part.name, f"it ends at byte {end}, {end + count - done} had been read")
             count -= step
 
     def _failed(self, exc: BaseException) -> ConnectorError:
@@ -200,7 +202,7 @@ def open_stream(part: Part, follow: bool = False) -> ByteStream:
     return MemberStream(part) if part.codec == "zip" else UnpackedStream(part)
 
 
-def open_file(part: Part) -> Any:
+def open_file(part: Part) -> FileIO:
     """The part's file, unbuffered; ConnectorError when it is gone or another has taken its place."""
     try:
         file = open(part.path, "rb", buffering=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -172,6 +174,12 @@ class GeneratorSource(Source):
 
     def total_bytes(self) -> int | None:
         return self.config.count * self.row_bytes or None
+
+    def fingerprint(self, partition: int) -> str | None:
+        """All that the records depend on; rate and count are not of that."""
+        config = self.config
+        settings = config.schema, config.timezone, config.columns, config.seed, config.partitions
+        return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
     def reader(self, partition: int, limits: Limits, offset: int = 0) -> BlockReader:
         return GeneratorReader(self, partition, limits, offset)
