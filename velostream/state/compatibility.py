@@ -1,8 +1,9 @@
 """Whether a job can go on from a saved state: what it was then against what it is now.
 
-State says nothing of the query that made it, so the manifest has a description of the job. Stages go by their
-query's name. What a stage aggregates is described by expressions over the source's columns, however many
-streams lie between; the text of the SQL, projections behind the last aggregate, sinks and lanes are not in it.
+State says nothing of the query that made it, so the manifest has a description of the job. Stages go by
+their query's name. What a stage aggregates is described by expressions over the source's columns, however
+many streams lie between; the text of the SQL, projections behind the last aggregate, sinks and lanes are no
+part of it.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ class IncompatibleState(StateError):
         """The message, a table of the differences (old → new), the way out."""
         rows = [(found.of, found.what, found.saved) for found in self.differences]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        table = [
-            f"  {'  '.join(f'{cell:<{width}}' for cell, width in zip(row, widths, strict=True))}  →  {found.now}"
-            for row, found in zip(rows, self.differences, strict=True)
-        ]
-        return "\n".join([self.message, *table, str(self.hint)])
+        lines = [self.message]
+        for row, found in zip(rows, self.differences, strict=True):
+            cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
+            lines.append("  ".join(["", *cells, "→", found.now]))
+        return "\n".join([*lines, str(self.hint)])
 
 
 def check_compatible(manifest: Manifest, now: Mapping[str, Any]) -> list[str]:

@@ -45,6 +45,10 @@ class Epoch:
     sinks: dict[str, Any]
     # What the job is, for `compatibility.py`.
     description: dict[str, Any] = field(default_factory=dict)
+    # Whether all input of a bounded job has been read: nothing is left but to finish its output.
+    complete: bool = False
+    # Where the run that commits puts its results; empty: nowhere.
+    output_dir: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ class Manifest:
     watermarks: dict[str, Any]
     sinks: dict[str, Any]
     description: dict[str, Any]
+    complete: bool
+    output_dir: str
     files: tuple[FileEntry, ...]
 
     @classmethod
@@ -74,6 +80,8 @@ class Manifest:
             epoch.watermarks,
             epoch.sinks,
             epoch.description,
+            epoch.complete,
+            epoch.output_dir,
             tuple(files),
         )
 

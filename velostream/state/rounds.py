@@ -19,53 +19,60 @@ class Place:
 
 @dataclass(slots=True)
 class _Lane:
-    """What one lane has saved in this session, from the beginning of its last complete round."""
+    """What one lane has saved in this session."""
 
     places: list[Place] = field(default_factory=list)
-    # Where in `places` the round that is under way begins; None when there is none.
+    # Where in `places` the round that is under way begins, and the last complete one; None: there is none.
     begin: int | None = None
-    complete: bool = False
+    complete: int | None = None
 
-    def add(self, place: Place) -> list[Place]:
-        """Gives what is not needed any more."""
-        dropped: list[Place] = []
+    def add(self, place: Place) -> None:
         if place.part.begins:
             if self.begin is not None:
-                dropped = self._finish(self.begin)
+                self.complete = self.begin
             self.begin = len(self.places)
         self.places.append(place)
         if place.part.ends and self.begin is not None:
-            dropped += self._finish(self.begin)
-            self.begin = None
-        return dropped
+            self.complete, self.begin = self.begin, None
 
-    def _finish(self, begin: int) -> list[Place]:
-        self.complete = True
-        dropped, self.places = self.places[:begin], self.places[begin:]
+    def drop(self) -> list[Place]:
+        """Take out, and give, what was saved before the last complete round."""
+        if not self.complete:
+            return []
+        dropped, self.places = self.places[: self.complete], self.places[self.complete :]
+        if self.begin is not None:
+            self.begin -= self.complete
+        self.complete = 0
         return dropped
 
 
 @dataclass(slots=True)
 class _Stage:
-    """What is needed of a stage. Earlier sessions may have had other lanes, so a round of one lane alone
-    stands for none of theirs: all lanes have to complete one."""
+    """What is needed of a stage: of this session by lane, and what earlier sessions have saved.
+
+    Those may have had other lanes. So nothing is dropped until every lane has completed a round: a key that
+    one lane has removed is still in what the others need.
+    """
 
     session: int
     lanes: dict[int, _Lane] = field(default_factory=dict)
     earlier: list[Place] = field(default_factory=list)
 
     def add(self, place: Place) -> list[Place]:
+        """Gives what is not needed any more."""
         if place.file.entry.session != self.session:
             # A round that was under way when the session ended is never completed.
             self.earlier = list(self.places())
             self.lanes = {}
             self.session = place.file.entry.session
-        part = place.part
-        dropped = self.lanes.setdefault(part.lane, _Lane()).add(place)
-        if self.earlier and sum(lane.complete for lane in self.lanes.values()) == part.lanes:
-            dropped += self.earlier
-            self.earlier = []
-        return dropped
+        lane = self.lanes.setdefault(place.part.lane, _Lane())
+        lane.add(place)
+        if not self.earlier:
+            return lane.drop()
+        if sum(lane.complete is not None for lane in self.lanes.values()) < place.part.lanes:
+            return []
+        dropped, self.earlier = self.earlier, []
+        return dropped + [place for lane in self.lanes.values() for place in lane.drop()]
 
     def places(self) -> Iterator[Place]:
         yield from self.earlier

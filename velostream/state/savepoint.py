@@ -14,9 +14,10 @@ from pathlib import Path
 from velostream.config.paths import shown
 from velostream.errors import StateError
 from velostream.state import durable
-from velostream.state.changes_file import ChangesFile
+from velostream.state.changes_file import ChangesFile, SavedPart
 from velostream.state.lock import holder
 from velostream.state.manifest import EPOCHS, MANIFEST, Manifest, read_manifest
+from velostream.state.rounds import Rounds
 
 _PIECE = 8 << 20
 
@@ -28,10 +29,11 @@ def take_savepoint(folder: Path, target: Path) -> Manifest:
     """
     if os.path.lexists(target):
         raise StateError(f"'{shown(target)}' is there already", hint="give a savepoint a new folder")
+    manifest = saved(folder)
     copy = target.with_name(f"{target.name}.new-{secrets.token_hex(4)}")
     try:
         durable.make_folder(copy / EPOCHS)
-        manifest = _copy_last(folder, copy)
+        manifest = _copy_last(manifest, folder, copy)
         durable.write_new(copy / MANIFEST, [memoryview(manifest.to_bytes())])
         durable.sync_folder(copy)
         durable.rename(copy, target)
@@ -41,8 +43,8 @@ def take_savepoint(folder: Path, target: Path) -> Manifest:
     return manifest
 
 
-def _copy_last(folder: Path, copy: Path) -> Manifest:
-    manifest = saved(folder)
+def _copy_last(manifest: Manifest, folder: Path, copy: Path) -> Manifest:
+    """Copy that commit, or the one that takes its place meanwhile."""
     done: set[str] = set()
     while True:
         try:
@@ -105,3 +107,16 @@ def _copy(source: Path, file: Path) -> None:
     os.replace(new, file)
     # Where both were links to one file, nothing was renamed.
     durable.remove(new)
+
+
+def look(folder: Path) -> tuple[Manifest, list[SavedPart]]:
+    """The last commit in a folder that may be in use, and all parts of its state. Raises StateError."""
+    manifest = saved(folder)
+    while True:
+        try:
+            rounds = Rounds(ChangesFile.open(folder / EPOCHS / entry.name, entry) for entry in manifest.files)
+            return manifest, [place.part for stage in rounds.stages() for place in rounds.places(stage)]
+        except StateError:
+            last, manifest = manifest, saved(folder)
+            if manifest.number == last.number:
+                raise

@@ -288,7 +288,9 @@ def test_several_values_need_a_multirun() -> None:
     ]
 
 
-@pytest.mark.parametrize("group", ["job", "processor", "failure", "observability", "source", "sink"])
+@pytest.mark.parametrize(
+    "group", ["job", "processor", "failure", "delivery", "observability", "source", "sink"]
+)
 def test_every_option_of_every_group_composes(group: str) -> None:
     options = [option for option in SHARED.options(group) if option != "kafka"]
     assert options
