@@ -77,7 +77,7 @@ def check(make: Callable[[], Source], join: Callable[[list[Any]], Any], data: st
         blocks = loaded(make().reader(0, limits, offset), rng, most)
         contents += [content for _, content in blocks]
         for block, _ in blocks:
-            assert block.offset == offset or (block.offset > offset and offset == 0)
+            assert offset <= block.offset <= block.next_offset
             offset = block.next_offset
     limits = data.draw(LIMITS)
     blocks = loaded(make().reader(0, limits, offset), rng)
