@@ -3,3 +3,7 @@
 Nothing here unpacks a record: that is the kernels' work, in the lanes. Read `settings.py` and `client.py`
 first (what both sides share), then `source.py` or `sink.py`.
 """
+
+from velostream.connectors.kafka.source import KafkaSource, KafkaSourceConfig
+
+__all__ = ["KafkaSource", "KafkaSourceConfig"]

@@ -147,6 +147,8 @@ SETTINGS = {
         ),
         Setting("exclude.internal.topics", _flag, "exclude_internal_topics", "source"),
         Setting("client.rack", _text, "client_rack", "source"),
+        # Where to go on when an offset is gone, and of partitions of which nothing was committed.
+        Setting("auto.offset.reset", _choice("earliest", "latest", "none"), "auto_offset_reset", "source"),
         # Of producers.
         Setting("acks", _acks, "acks", "sink"),
         Setting("enable.idempotence", _flag, "enable_idempotence", "sink"),
@@ -187,7 +189,6 @@ REFUSED = {
     "enable.ssl.certificate.verification": "name the broker's authority in ssl.ca.location",
     "ssl.protocol": "leave it out: Python's ssl and the broker agree on the newest",
     "ssl.enabled.protocols": "leave it out: Python's ssl and the broker agree on the newest",
-    "auto.offset.reset": "set `start` of the source",
     "enable.auto.commit": "leave it out: positions are committed with the results of their records",
     "auto.commit.interval.ms": "leave it out: positions are committed with the results of their records",
     "check.crcs": "leave it out: checksums are always verified",

@@ -1,0 +1,438 @@
+"""One consumer for all partitions of a source, and what it keeps ready for their readers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+import aiokafka.errors as kafka_errors
+from aiokafka import TopicPartition
+
+from velostream.connectors.kafka.client import client_arguments, connector_error, start
+from velostream.connectors.kafka.fetching import BatchConsumer, Fetched
+from velostream.connectors.kafka.settings import ClientSettings
+from velostream.errors import ConnectorError
+from velostream.loop import shared_loop, submit
+
+T = TypeVar("T")
+logger = logging.getLogger("velostream.kafka")
+
+# How often the consumer looks whether its brokers answer and its topics are there.
+WATCH_SECONDS = 1.0
+# A broker that has just started may not know its topics yet.
+MISSING_SECONDS = 5.0
+CLOSE_SECONDS = 1.0
+# A fetch that waits for new messages of silent partitions holds up those that are read again meanwhile.
+FETCH_WAIT_MS = 100
+# What may lie ready for all readers together, if blocks are larger than their share of it.
+READY_BYTES = 64 << 20
+LEAST_FETCH_BYTES = 1 << 20
+
+
+class _Seldom(logging.Filter):
+    """Lets a message of aiokafka's through once a minute: it repeats them at every attempt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        fresh = now - self._seen.get(record.msg, -60.0) >= 60.0
+        if fresh:
+            self._seen[record.msg] = now
+        return fresh
+
+
+def quieten() -> None:
+    """Leave it to the source to tell of lost brokers and topics, once each; unless a level was set."""
+    for name, level in (
+        ("aiokafka", logging.CRITICAL),
+        ("aiokafka.consumer.fetcher", logging.WARNING),
+    ):
+        library = logging.getLogger(name)
+        if library.level == logging.NOTSET:
+            library.setLevel(level)
+            library.addFilter(_Seldom())
+
+
+class Queue:
+    """What was fetched of one partition and is not read yet. Filled on the loop, emptied by a reader."""
+
+    def __init__(self, limit_bytes: int, on_room: Callable[[], object]) -> None:
+        self._limit = limit_bytes
+        self._on_room = on_room
+        self._fetched: deque[Fetched] = deque()
+        self._bytes = 0
+        self._error: ConnectorError | None = None
+        self._changed = threading.Condition()
+
+    @property
+    def has_room(self) -> bool:
+        return self._bytes < self._limit
+
+    def put(self, fetched: Fetched) -> None:
+        with self._changed:
+            self._fetched.append(fetched)
+            self._bytes += fetched.size
+            self._error = None
+            self._changed.notify()
+
+    def fail(self, error: ConnectorError | None) -> None:
+        """What the next `take` raises once what was fetched before is read; None: it can be read again."""
+        with self._changed:
+            self._error = error
+            self._changed.notify()
+
+    def take(self, max_bytes: int, seconds: float) -> list[Fetched]:
+        """What is there, up to `max_bytes` but for the first; waits for some. Raises ConnectorError, once."""
+        with self._changed:
+            if not self._fetched and self._error is None:
+                self._changed.wait(seconds)
+            if not self._fetched and self._error is not None:
+                error, self._error = self._error, None
+                raise error
+            full = not self.has_room
+            taken: list[Fetched] = []
+            size = 0
+            while self._fetched and (not taken or _goes_with(taken[-1], self._fetched[0], max_bytes - size)):
+                taken.append(self._fetched.popleft())
+                size += taken[-1].size
+            self._bytes -= size
+            room = full and self.has_room
+        if room:
+            self._on_room()
+        return taken
+
+
+class TopicConsumer:
+    """Fetches the partitions of one source that are being read, ahead of their readers.
+
+    Its coroutines run on the shared loop; its methods are called from other threads. `group` is where
+    positions are committed to, None for nowhere. `max_outage` is how many seconds brokers may be away before
+    reading fails, None for ever.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        settings: ClientSettings,
+        group: str | None,
+        partitions: Sequence[TopicPartition],
+        block_bytes: int,
+        max_outage: float | None,
+    ) -> None:
+        self._source = source
+        self._settings = settings
+        self._group = group
+        self._partitions = partitions
+        self._counts: dict[str, int] = {}
+        for tp in partitions:
+            self._counts[tp.topic] = self._counts.get(tp.topic, 0) + 1
+        share = max(LEAST_FETCH_BYTES, READY_BYTES // len(partitions))
+        self._fetch_bytes = settings.get("max.partition.fetch.bytes", min(block_bytes, share))
+        self._max_outage = max_outage
+        self._queues: dict[TopicPartition, Queue] = {}
+        self._consumer: BatchConsumer | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._room: asyncio.Future[None] | None = None
+        self._to_commit: dict[TopicPartition, int] = {}
+        self._commit_wanted: asyncio.Event | None = None
+        # When each topic was found missing (time.monotonic).
+        self._missing: dict[str, float] = {}
+        self._told: set[str] = set()
+        self._away = False
+        self._looked = 0.0
+
+    # --- from other threads ---------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Connect. Raises ConnectorError; may be repeated then."""
+        submit(self._open()).result()
+
+    def ask(self, question: Callable[[BatchConsumer], Awaitable[T]], what: str) -> T:
+        """The answer of the open consumer. Raises ConnectorError; `what` was done, for its message."""
+        return submit(self._ask(question, what)).result()
+
+    def read_from(self, tp: TopicPartition, offset: int) -> Queue:
+        """Begin to fetch a partition."""
+        return submit(self._read_from(tp, offset)).result()
+
+    def read_no_more(self, tp: TopicPartition) -> None:
+        """Fetch a partition no longer; does not wait, so the loop may call it too."""
+        shared_loop().call_soon_threadsafe(self._read_no_more, tp)
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit to the group, soon: of several that are given meanwhile the last counts."""
+        shared_loop().call_soon_threadsafe(self._commit_soon, dict(offsets))
+
+    def close(self) -> None:
+        """Commit what is to be committed, and disconnect; may be called twice."""
+        submit(self._close()).result()
+
+    # --- on the loop ----------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        quieten()
+        arguments = {
+            "fetch_max_wait_ms": FETCH_WAIT_MS,
+            "auto_offset_reset": "none",
+            # Records of aborted transactions did not happen.
+            "isolation_level": "read_committed",
+            **client_arguments(self._settings, "consumer"),
+            "group_id": self._group,
+            "enable_auto_commit": False,
+            "max_partition_fetch_bytes": self._fetch_bytes,
+        }
+        consumer = await start(BatchConsumer(**arguments), self._settings)
+        try:
+            consumer.assign(list(self._partitions))
+            # Nothing is fetched before a reader comes; without a position aiokafka would look for one.
+            for tp in self._partitions:
+                consumer.seek(tp, 0)
+            consumer.pause(*self._partitions)
+            await consumer.client.force_metadata_update()
+        except BaseException:
+            await consumer.stop()
+            raise
+        self._consumer = consumer
+        self._commit_wanted = asyncio.Event()
+        self._tasks = [
+            asyncio.create_task(self._fetch(consumer)),
+            asyncio.create_task(self._commit(consumer)),
+        ]
+
+    async def _ask(self, question: Callable[[BatchConsumer], Awaitable[T]], what: str) -> T:
+        assert self._consumer is not None
+        try:
+            return await question(self._consumer)
+        except (kafka_errors.KafkaError, TimeoutError) as exc:
+            raise connector_error(exc, self._settings, what) from exc
+
+    async def _read_from(self, tp: TopicPartition, offset: int) -> Queue:
+        assert self._consumer is not None
+        loop = asyncio.get_running_loop()
+        queue = Queue(self._fetch_bytes, lambda: loop.call_soon_threadsafe(self._wake))
+        self._consumer.seek(tp, offset)
+        self._consumer.resume(tp)
+        self._queues[tp] = queue
+        self._wake()
+        return queue
+
+    def _read_no_more(self, tp: TopicPartition) -> None:
+        if self._queues.pop(tp, None) is not None and self._consumer is not None:
+            self._consumer.pause(tp)
+
+    def _wake(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    async def _close(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is None:
+            return
+        fetching, committing = self._tasks
+        fetching.cancel()
+        if self._to_commit:
+            self._commit_soon({})
+            await asyncio.wait([committing], timeout=CLOSE_SECONDS)
+        committing.cancel()
+        await asyncio.wait(self._tasks)
+        await consumer.stop()
+
+    # --- fetching -------------------------------------------------------------------------------
+
+    async def _fetch(self, consumer: BatchConsumer) -> None:
+        try:
+            while True:
+                if not await self._take(consumer):
+                    await self._wait(consumer)
+                self._watch(consumer)
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:
+            # A defect: readers must hear of it, or they would wait for ever.
+            logger.exception("source '%s' cannot be read on", self._source)
+            self._fail(ConnectorError(f"source '{self._source}': {type(exc).__name__}: {exc}"))
+
+    async def _take(self, consumer: BatchConsumer) -> bool:
+        """Queue what aiokafka has fetched of partitions with room; False when there is nothing."""
+        hungry = [tp for tp, queue in self._queues.items() if queue.has_room]
+        if not hungry:
+            return False
+        try:
+            found: Mapping[TopicPartition, list[Fetched]] = await consumer.fetcher.fetched_records(hungry)
+        except kafka_errors.KafkaError as exc:
+            await self._refused(consumer, exc)
+            return False
+        for tp, fetched in found.items():
+            for piece in fetched:
+                self._queues[tp].put(piece)
+        return bool(found)
+
+    async def _wait(self, consumer: BatchConsumer) -> None:
+        """Until something was fetched, a queue has room again, or it is time to look around."""
+        fetched = consumer.fetcher._create_fetch_waiter()
+        self._room = asyncio.get_running_loop().create_future()
+        waited = (fetched, self._room, consumer.fetcher.error_future)
+        await asyncio.wait(waited, timeout=WATCH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if consumer.fetcher.error_future.done():
+            await consumer.fetcher.error_future
+        if fetched.done():
+            fetched.exception()  # the coordinator's; they come again where they matter
+        else:
+            fetched.cancel()
+
+    async def _refused(self, consumer: BatchConsumer, exc: kafka_errors.KafkaError) -> None:
+        """Tell the readers concerned of an error that aiokafka met in fetching."""
+        if isinstance(exc, kafka_errors.OffsetOutOfRangeError):
+            for tp, offset in exc.args[0].items():
+                await self._out_of_range(consumer, tp, offset)
+        elif isinstance(exc, kafka_errors.TopicAuthorizationFailedError):
+            topic = str(exc.args[0])
+            error = connector_error(exc, self._settings, f"reading topic '{topic}'")
+            self._fail(error, [tp for tp in self._queues if tp.topic == topic])
+        else:
+            self._fail(connector_error(exc, self._settings, f"reading source '{self._source}'"))
+
+    async def _out_of_range(self, consumer: BatchConsumer, tp: TopicPartition, offset: int) -> None:
+        try:
+            first = (await consumer.beginning_offsets([tp]))[tp]
+            last = (await consumer.end_offsets([tp]))[tp]
+        except kafka_errors.KafkaError as exc:
+            self._fail(connector_error(exc, self._settings, f"reading topic '{tp.topic}'"), [tp])
+            return
+        there = (
+            f"has offsets {first} to {last - 1}" if first < last else f"is empty, its next offset is {last}"
+        )
+        self._fail(
+            ConnectorError(
+                f"'{tp.topic}-{tp.partition}' {there}, and is to be read from offset {offset}",
+                hint="what is between is lost; set options.auto.offset.reset to 'earliest' or 'latest' "
+                "to go on there",
+            ),
+            [tp],
+        )
+
+    def _fail(self, error: ConnectorError | None, partitions: Iterable[TopicPartition] | None = None) -> None:
+        for tp in list(self._queues) if partitions is None else partitions:
+            if tp in self._queues:
+                self._queues[tp].fail(error)
+
+    # --- looking around -------------------------------------------------------------------------
+
+    def _watch(self, consumer: BatchConsumer) -> None:
+        now = time.monotonic()
+        if now - self._looked < WATCH_SECONDS:
+            return
+        self._looked = now
+        self._watch_brokers(consumer)
+        self._watch_topics(consumer)
+
+    def _watch_brokers(self, consumer: BatchConsumer) -> None:
+        since = consumer.client.down_since
+        seconds = 0.0 if since is None else time.monotonic() - since
+        if since is None and self._away:
+            self._away = False
+            logger.warning("source '%s': %s answers again", self._source, self._settings.brokers)
+            self._fail(None)
+        elif seconds >= WATCH_SECONDS and not self._away:
+            self._away = True
+            logger.warning(
+                "source '%s': no broker answers at %s since %s; reading goes on when one does (%s)",
+                self._source,
+                self._settings.brokers,
+                _clock(seconds),
+                consumer.client.error,
+            )
+        if self._max_outage is not None and seconds > self._max_outage:
+            self._fail(
+                ConnectorError(
+                    f"no broker answers at {self._settings.brokers} since {_clock(seconds)}",
+                    hint=f"see that Kafka runs; sources.{self._source}.max_outage is how long to wait for it",
+                )
+            )
+
+    def _watch_topics(self, consumer: BatchConsumer) -> None:
+        cluster = consumer.client.cluster
+        now = time.monotonic()
+        for topic, count in self._counts.items():
+            partitions = cluster.partitions_for_topic(topic)
+            if partitions:
+                if self._missing.pop(topic, now) + MISSING_SECONDS < now:
+                    logger.warning("source '%s': topic '%s' is there again", self._source, topic)
+                    self._fail(None, [tp for tp in self._queues if tp.topic == topic])
+                self._tell_of_more(topic, count, len(partitions))
+                continue
+            if self._away:
+                continue
+            since = self._missing.setdefault(topic, now)
+            if topic in cluster.unauthorized_topics:
+                problem = kafka_errors.TopicAuthorizationFailedError(topic)
+                error = connector_error(problem, self._settings, f"reading topic '{topic}'")
+            elif now - since > MISSING_SECONDS:
+                error = ConnectorError(
+                    f"topic '{topic}' is not there any more at {self._settings.brokers}, "
+                    f"since {_clock(now - since)}",
+                    hint="it was deleted: what was not read of it is lost",
+                )
+            else:
+                continue
+            self._fail(error, [tp for tp in self._queues if tp.topic == topic])
+
+    def _tell_of_more(self, topic: str, known: int, found: int) -> None:
+        if found > known and topic not in self._told:
+            self._told.add(topic)
+            logger.warning(
+                "source '%s': topic '%s' has grown from %d to %d partitions; "
+                "start the job again to read them all",
+                self._source,
+                topic,
+                known,
+                found,
+            )
+
+    # --- committing -----------------------------------------------------------------------------
+
+    def _commit_soon(self, offsets: dict[TopicPartition, int]) -> None:
+        self._to_commit.update(offsets)
+        if self._commit_wanted is not None:
+            self._commit_wanted.set()
+
+    async def _commit(self, consumer: BatchConsumer) -> None:
+        """Commit positions to the group. Nothing depends on them but `start=committed` and who looks at the
+        group's lag, so a failure is told once and the next commit tries again."""
+        assert self._commit_wanted is not None
+        failed = False
+        while True:
+            await self._commit_wanted.wait()
+            self._commit_wanted.clear()
+            offsets = dict(self._to_commit)
+            try:
+                await consumer.commit(offsets)
+                failed = False
+            except kafka_errors.KafkaError as exc:
+                if not failed:
+                    error = connector_error(exc, self._settings, f"committing to group '{self._group}'")
+                    logger.warning("source '%s': %s", self._source, error.render())
+                failed = True
+            else:
+                self._to_commit = {tp: at for tp, at in self._to_commit.items() if offsets.get(tp) != at}
+            if self._consumer is None and not self._to_commit:
+                return
+
+
+def _goes_with(last: Fetched, coming: Fetched, room: int) -> bool:
+    """Whether a block goes on with what comes: not when offsets were reset between."""
+    return coming.size <= room and coming.offset == last.next_offset
+
+
+def _clock(seconds_ago: float) -> str:
+    """The time of day so long ago."""
+    return (datetime.now() - timedelta(seconds=seconds_ago)).strftime("%H:%M:%S")

@@ -1,0 +1,180 @@
+"""aiokafka's consumer, made to hand over record batches as they were fetched: the one place that changes it.
+
+Its classes look up their helpers by global names, so each method that has to use another one is the same code
+with that name bound anew (`_rebound`), in a subclass: what the application does with aiokafka besides is left
+alone. Its names are private: `tests/unit/connectors/test_kafka_source_fetching.py` fails when they are not
+where they were, and the version of aiokafka is bounded in `pyproject.toml`.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import FunctionType
+from typing import Any, cast
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
+
+# A record batch: base offset (8 bytes), length of what follows (4), leader epoch (4), format (1), checksum
+# (4), attributes (2), last offset less the base offset (4), …
+# (https://kafka.apache.org/documentation/#recordbatch)
+_BATCH_HEAD = struct.Struct(">qiibIhi")
+_PREFIX_BYTES = 12
+_FORMAT = 2
+
+
+def _rebound(function: Callable[..., Any], **names: Any) -> Any:
+    """The same function, with other things under these global names."""
+    original = cast(FunctionType, function)
+    copy = FunctionType(
+        original.__code__,
+        {**original.__globals__, **names},
+        original.__name__,
+        original.__defaults__,
+        original.__closure__,
+    )
+    copy.__kwdefaults__ = original.__kwdefaults__
+    return copy
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What one fetch gave for one partition: whole record batches, unchecked and not unpacked.
+
+    `offset` is the first one asked for (the first batch may begin before it), `next_offset` the one behind
+    the last batch. `aborted` has the producer and the first offset of each transaction in it that was aborted
+    (read_committed only).
+    """
+
+    data: memoryview
+    offset: int
+    next_offset: int
+    aborted: Sequence[tuple[int, int]]
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+
+class FetchedBytes:
+    """In place of aiokafka's MemoryRecords: finds where the last whole batch ends, and no more."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        end, last = 0, -1
+        size = len(data)
+        while size - end >= _BATCH_HEAD.size:
+            stop = end + _PREFIX_BYTES + max(0, int.from_bytes(data[end + 8 : end + 12], "big", signed=True))
+            if stop > size:
+                break
+            last, end = end, stop
+        self._end = end
+        self.next_offset = -1
+        if last >= 0:
+            base, _, _, format, _, _, delta = _BATCH_HEAD.unpack_from(data, last)
+            # Of an older format it is not known; what reads the batch refuses it.
+            self.next_offset = base + (delta if format == _FORMAT else 0) + 1
+
+    def has_next(self) -> bool:
+        return self._end > 0
+
+    def size_in_bytes(self) -> int:
+        """Of all, a batch that was cut off included."""
+        return len(self._data)
+
+    @property
+    def batches(self) -> memoryview:
+        return memoryview(self._data)[: self._end]
+
+
+class PartitionBatches:
+    """In place of aiokafka's PartitionRecords: all that was fetched is one record."""
+
+    def __init__(
+        self, tp: Any, records: FetchedBytes, aborted: Any, fetch_offset: int, *unpacking: Any
+    ) -> None:
+        self.next_fetch_offset = fetch_offset
+        next_offset = max(records.next_offset, fetch_offset)
+        self._fetched: Fetched | None = Fetched(
+            records.batches,
+            fetch_offset,
+            next_offset,
+            [(producer, first) for producer, first in aborted or ()],
+        )
+
+    def __iter__(self) -> PartitionBatches:
+        return self
+
+    def __next__(self) -> Fetched:
+        fetched, self._fetched = self._fetched, None
+        if fetched is None:
+            raise StopIteration
+        self.next_fetch_offset = fetched.next_offset
+        return fetched
+
+
+class BatchFetcher(Fetcher):  # type: ignore[misc]
+    """Keeps what it has fetched as `Fetched`."""
+
+    _proc_fetch_request = _rebound(
+        Fetcher._proc_fetch_request, MemoryRecords=FetchedBytes, PartitionRecords=PartitionBatches
+    )
+
+
+class WatchedClient(AIOKafkaClient):  # type: ignore[misc]
+    """Knows since when no broker answers, and creates no topic by asking for it.
+
+    `down_since` is of time.monotonic, None while brokers answer; `error` is what was met last.
+    """
+
+    down_since: float | None = None
+    error: BaseException | None = None
+
+    _update_metadata = _rebound(
+        AIOKafkaClient._metadata_update,
+        MetadataRequest=partial(MetadataRequest, allow_auto_topic_creation=False),
+    )
+
+    async def _metadata_update(self, cluster_metadata: Any, topics: Any) -> bool:
+        updated = bool(await self._update_metadata(cluster_metadata, topics))
+        self._note(None if updated else self.error or KafkaError("no broker gives metadata"))
+        return updated
+
+    async def send(self, node_id: Any, request: Any, **options: Any) -> Any:
+        try:
+            response = await super().send(node_id, request, **options)
+        except KafkaError as exc:
+            self._note(exc)
+            raise
+        self._note(None)
+        return response
+
+    def _note(self, error: BaseException | None) -> None:
+        self.error = error
+        if error is None:
+            self.down_since = None
+        elif self.down_since is None:
+            self.down_since = time.monotonic()
+
+
+class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
+    """A consumer whose records are `Fetched`."""
+
+    __init__ = _rebound(AIOKafkaConsumer.__init__, AIOKafkaClient=WatchedClient)
+    start = _rebound(AIOKafkaConsumer.start, Fetcher=BatchFetcher)
+
+    @property
+    def client(self) -> WatchedClient:
+        return cast(WatchedClient, self._client)
+
+    @property
+    def fetcher(self) -> BatchFetcher:
+        """There is one once the consumer has started."""
+        return cast(BatchFetcher, self._fetcher)
