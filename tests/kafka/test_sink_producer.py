@@ -15,8 +15,9 @@ from aiokafka.structs import TopicPartition
 from tests.kafka.broker import Broker
 from tests.kafka.conftest import start
 from tests.kafka.topics import Topics
-from velostream.connectors.kafka.client import FencedError, client_settings
+from velostream.connectors.kafka.client import FencedError
 from velostream.connectors.kafka.producer import BatchProducer, TransactionalProducer
+from velostream.connectors.kafka.settings import client_settings
 from velostream.errors import ConfigError, ConnectorError, InternalError
 
 

@@ -9,8 +9,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
-from velostream.connectors.kafka.client import client_arguments, client_settings
-from velostream.connectors.kafka.settings import REFUSED, SETTINGS
+from velostream.connectors.kafka.client import client_arguments
+from velostream.connectors.kafka.settings import REFUSED, SETTINGS, client_settings
 from velostream.errors import ConfigError, Problems
 
 CLIENTS = {"consumer": AIOKafkaConsumer, "producer": AIOKafkaProducer, "admin": AIOKafkaAdminClient}

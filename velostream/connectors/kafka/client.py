@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -15,9 +15,10 @@ import aiokafka.errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import collect_hosts, create_conn
 
-from velostream.connectors.kafka.security import security_arguments, security_problems
-from velostream.connectors.kafka.settings import Client, ClientSettings, Role, read_settings
-from velostream.errors import ConnectorError, did_you_mean, raise_all
+from velostream.connectors.kafka.security import security_arguments
+from velostream.connectors.kafka.settings import Client, ClientSettings
+from velostream.connectors.kafka.settings import client_settings as client_settings
+from velostream.errors import ConnectorError, did_you_mean
 
 # It tells of every try to reach a broker that is away, ten a second, and at DEBUG shows requests with their
 # passwords. What its errors mean for the job is told by who gets them.
@@ -36,16 +37,6 @@ class _Client(Protocol):
 
 
 Started = TypeVar("Started", bound=_Client)
-
-
-def client_settings(brokers: str, options: Mapping[str, Any], key: str, role: Role) -> ClientSettings:
-    """The settings of the connector with the configuration key `key`, checked without a look outside.
-
-    Raises ConfigError or Problems.
-    """
-    settings = read_settings(brokers, options, key, role)
-    raise_all(list(security_problems(settings)))
-    return settings
 
 
 def client_arguments(settings: ClientSettings, client: Client) -> dict[str, Any]:
@@ -87,10 +78,10 @@ async def topic_partitions(client: AIOKafkaAdminClient) -> dict[str, int]:
 
 
 def missing_topic(topic: str, topics: Iterable[str], settings: ClientSettings, hint: str) -> ConnectorError:
-    """The error of a topic that is not there: the nearest name, else `hint`."""
+    """The error of a topic that is not there: the nearest name, and `hint`."""
+    near = did_you_mean(topic, [name for name in topics if not name.startswith("__")])
     return ConnectorError(
-        f"there is no topic '{topic}' at {settings.brokers}",
-        hint=did_you_mean(topic, [name for name in topics if not name.startswith("__")]) or hint,
+        f"there is no topic '{topic}' at {settings.brokers}", hint=f"{near} Or {hint}" if near else hint
     )
 
 

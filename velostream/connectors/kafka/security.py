@@ -10,64 +10,17 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Any
 
 from aiokafka.abc import AbstractTokenProvider
 
-from velostream.connectors.kafka.settings import ClientSettings
-from velostream.errors import ConfigError, ConnectorError, VelostreamError
+from velostream.connectors.kafka.settings import OAUTH, ClientSettings
+from velostream.errors import ConfigError, ConnectorError
 
 # A token is asked for anew when so much of its life has passed.
 _REFRESH = 0.8
 # How long a token endpoint may take to answer.
 _TOKEN_SECONDS = 10.0
-_OAUTH = "sasl.oauthbearer."
-
-
-def security_problems(settings: ClientSettings) -> Iterator[VelostreamError]:
-    """What is wrong with the settings of TLS and SASL together; looks at no file."""
-    protocol = settings.get("security.protocol", "PLAINTEXT")
-    for prefix, wanted, mark in (("sasl.", "SASL_SSL", "SASL"), ("ssl.", "SSL", "SSL")):
-        given = next((name for name in settings.values if name.startswith(prefix)), None)
-        if given is not None and mark not in protocol:
-            yield ConfigError(
-                f"'{given}' has no effect, since security.protocol is {protocol}",
-                where=settings.where(given),
-                hint=f"set security.protocol to {wanted}",
-            )
-    if "SASL" in protocol:
-        mechanism = settings.get("sasl.mechanism", "PLAIN")
-        yield from _missing(settings, mechanism, _needed(mechanism))
-        if mechanism == "GSSAPI" and find_spec("gssapi") is None:
-            yield ConfigError(
-                "sasl.mechanism GSSAPI needs the package 'gssapi', which is not installed",
-                where=settings.where("sasl.mechanism"),
-                hint="pip install gssapi",
-            )
-    if settings.get("ssl.key.location") and not settings.get("ssl.certificate.location"):
-        yield ConfigError(
-            "a key without its certificate",
-            where=settings.where("ssl.key.location"),
-            hint="set ssl.certificate.location",
-        )
-
-
-def _needed(mechanism: str) -> tuple[str, ...]:
-    if mechanism == "OAUTHBEARER":
-        return (f"{_OAUTH}token.endpoint.url", f"{_OAUTH}client.id", f"{_OAUTH}client.secret")
-    return () if mechanism == "GSSAPI" else ("sasl.username", "sasl.password")
-
-
-def _missing(settings: ClientSettings, mechanism: str, needed: tuple[str, ...]) -> Iterator[VelostreamError]:
-    for name in needed:
-        if not settings.get(name):
-            yield ConfigError(
-                f"sasl.mechanism {mechanism} needs '{name}'",
-                where=settings.where(name),
-                hint="set it; a secret comes from the environment: ${oc.env:NAME}",
-            )
 
 
 def security_arguments(settings: ClientSettings) -> dict[str, Any]:
@@ -129,14 +82,14 @@ class TokenEndpoint(AbstractTokenProvider):  # type: ignore[misc]
     """Tokens by OAuth 2.0's grant for client credentials (RFC 6749, 4.4), kept until nearly spent."""
 
     def __init__(self, settings: ClientSettings) -> None:
-        self._url = str(settings.get(f"{_OAUTH}token.endpoint.url"))
-        self._scope = settings.get(f"{_OAUTH}scope")
-        extensions = settings.get(f"{_OAUTH}extensions", "")
+        self._url = str(settings.get(f"{OAUTH}token.endpoint.url"))
+        self._scope = settings.get(f"{OAUTH}scope")
+        extensions = settings.get(f"{OAUTH}extensions", "")
         pairs = [pair.partition("=") for pair in extensions.split(",") if pair]
         self._extensions = {name.strip(): value.strip() for name, _, value in pairs}
         # Both are form-encoded before they are joined (RFC 6749, 2.3.1).
-        user = urllib.parse.quote_plus(settings.get(f"{_OAUTH}client.id"))
-        secret = urllib.parse.quote_plus(settings.get(f"{_OAUTH}client.secret"))
+        user = urllib.parse.quote_plus(settings.get(f"{OAUTH}client.id"))
+        secret = urllib.parse.quote_plus(settings.get(f"{OAUTH}client.secret"))
         self._credentials = base64.b64encode(f"{user}:{secret}".encode()).decode()
         self._token = ""
         self._refresh_at = 0.0

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from velostream.errors import ConfigError, VelostreamError, Where, raise_all, unknown
@@ -77,6 +78,7 @@ def _idle_ms(value: Any) -> int | None:
     return None if number == -1 else number
 
 
+OAUTH = "sasl.oauthbearer."
 _MS = _number(0)
 _BYTES = _number(1)
 
@@ -272,11 +274,12 @@ class ClientSettings:
         }
 
 
-def read_settings(brokers: str, options: Mapping[str, Any], key: str, role: Role) -> ClientSettings:
-    """The settings of a connector, whose configuration key is `key`.
+def client_settings(brokers: str, options: Mapping[str, Any], key: str, role: Role) -> ClientSettings:
+    """The settings of a connector, whose configuration key is `key`. Looks at nothing outside.
 
     Raises ConfigError or Problems with all that is wrong: no brokers, a name that does not exist, that
-    belongs to the other role or that cannot be had, a value of a wrong type.
+    belongs to the other role or that cannot be had, a value of a wrong type, security that does not fit
+    together.
     """
     errors: list[VelostreamError] = []
     values: dict[str, Any] = {}
@@ -313,7 +316,9 @@ def read_settings(brokers: str, options: Mapping[str, Any], key: str, role: Role
             )
         )
     raise_all(errors)
-    return ClientSettings(key, values)
+    settings = ClientSettings(key, values)
+    raise_all(list(_security_problems(settings)))
+    return settings
 
 
 def _flat(options: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -335,3 +340,47 @@ def _refusal(name: str, where: Where) -> ConfigError:
     if hint.startswith("expected one of"):
         hint = "write it as Kafka's documentation of client settings does"
     return ConfigError(message, where=where, hint=hint)
+
+
+def _security_problems(settings: ClientSettings) -> Iterator[VelostreamError]:
+    """What is wrong with the settings of TLS and SASL together; looks at no file."""
+    protocol = settings.get("security.protocol", "PLAINTEXT")
+    for prefix, wanted, mark in (("sasl.", "SASL_SSL", "SASL"), ("ssl.", "SSL", "SSL")):
+        given = next((name for name in settings.values if name.startswith(prefix)), None)
+        if given is not None and mark not in protocol:
+            yield ConfigError(
+                f"'{given}' has no effect, since security.protocol is {protocol}",
+                where=settings.where(given),
+                hint=f"set security.protocol to {wanted}",
+            )
+    if "SASL" in protocol:
+        mechanism = settings.get("sasl.mechanism", "PLAIN")
+        yield from _missing(settings, mechanism, _needed(mechanism))
+        if mechanism == "GSSAPI" and find_spec("gssapi") is None:
+            yield ConfigError(
+                "sasl.mechanism GSSAPI needs the package 'gssapi', which is not installed",
+                where=settings.where("sasl.mechanism"),
+                hint="pip install gssapi",
+            )
+    if settings.get("ssl.key.location") and not settings.get("ssl.certificate.location"):
+        yield ConfigError(
+            "a key without its certificate",
+            where=settings.where("ssl.key.location"),
+            hint="set ssl.certificate.location",
+        )
+
+
+def _needed(mechanism: str) -> tuple[str, ...]:
+    if mechanism == "OAUTHBEARER":
+        return (f"{OAUTH}token.endpoint.url", f"{OAUTH}client.id", f"{OAUTH}client.secret")
+    return () if mechanism == "GSSAPI" else ("sasl.username", "sasl.password")
+
+
+def _missing(settings: ClientSettings, mechanism: str, needed: tuple[str, ...]) -> Iterator[VelostreamError]:
+    for name in needed:
+        if not settings.get(name):
+            yield ConfigError(
+                f"sasl.mechanism {mechanism} needs '{name}'",
+                where=settings.where(name),
+                hint="set it; a secret comes from the environment: ${oc.env:NAME}",
+            )
