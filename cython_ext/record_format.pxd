@@ -71,6 +71,7 @@ cdef extern from * nogil:
     static inline void store_big32(uint8_t *at, uint32_t v) { v = __builtin_bswap32(v); memcpy(at, &v, 4); }
     static inline void store_big64(uint8_t *at, uint64_t v) { v = __builtin_bswap64(v); memcpy(at, &v, 8); }
     """
+    int leading_zeros "__builtin_clzll"(uint64_t value)
     int16_t load_big16(const uint8_t* at)
     int32_t load_big32(const uint8_t* at)
     int64_t load_big64(const uint8_t* at)
@@ -118,13 +119,9 @@ cdef inline bint read_zigzag(Cursor* cursor, int bits, int64_t* out) noexcept no
 
 
 cdef inline int zigzag_size(int64_t value) noexcept nogil:
-    """The bytes that a varint or varlong takes."""
+    """The bytes that a varint or varlong takes: seven bits each."""
     cdef uint64_t raw = (<uint64_t>value << 1) ^ <uint64_t>(value >> 63)
-    cdef int size = 1
-    while raw >= 0x80:
-        raw >>= 7
-        size += 1
-    return size
+    return (70 - leading_zeros(raw | 1)) // 7
 
 
 cdef inline uint8_t* write_zigzag(uint8_t* at, int64_t value) noexcept nogil:

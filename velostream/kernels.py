@@ -36,6 +36,8 @@ from cython_ext.record_ends import last_csv_record as last_csv_record
 from cython_ext.record_ends import last_line as last_line
 from cython_ext.record_ends import take_csv_records as take_csv_records
 from cython_ext.record_ends import take_lines as take_lines
+from cython_ext.record_writer import BatchWriter as BatchWriter
+from cython_ext.record_writer import murmur2_partitions as murmur2_partitions
 from cython_ext.selection import take_rows as take_rows
 from cython_ext.selection import true_rows as true_rows
 from cython_ext.text_encoder import CsvEncoder as CsvEncoder

@@ -137,7 +137,7 @@ def _lz4(data: Buffer) -> Buffer:
     # Kafka reads no blocks that refer to the one before (KIP-57).
     packer = cramjam.lz4.Compressor(level=1, content_checksum=False, block_linked=False)
     with native:
-        packer.compress(data)
+        packer.compress(bytes(data))
         packed = packer.finish()
     return memoryview(packed)
 
