@@ -154,7 +154,11 @@ class _Builder:
             )
         inputs = _Inputs()
         keys = tuple(inputs.add(key.name, key.expr) for key in aggregate.keys)
-        specs = tuple(_spec(call, inputs) for call in aggregate.aggregates)
+        # Ordered by what they are, wherever the SELECT has them: saved state must not depend on that.
+        calls = sorted(aggregate.aggregates, key=str)
+        specs = tuple(_spec(call, at, inputs) for at, call in enumerate(calls))
+        columns = aggregate.schema.names[: len(aggregate.schema) - len(calls)]
+        columns += [call.name for call in calls]
         window = None
         if aggregate.window is not None:
             time = ColumnRef(name=aggregate.window.time, type=pa.timestamp("us"))
@@ -189,7 +193,7 @@ class _Builder:
             aggregates=specs,
             window=window,
             input=first.schema,
-            schema=aggregate.schema,
+            schema=pa.schema([aggregate.schema.field(column) for column in columns]),
             having=having,
             emit=emit,
             granularity="record" if self.granularity == "record" else "block",
@@ -275,9 +279,9 @@ class _Inputs:
         return name
 
 
-def _spec(call: AggregateCall, inputs: _Inputs) -> AggregateSpec:
-    argument = None if call.argument is None else inputs.add(f"{call.name}_value", call.argument)
-    condition = None if call.filter is None else inputs.add(f"{call.name}_filter", call.filter)
+def _spec(call: AggregateCall, at: int, inputs: _Inputs) -> AggregateSpec:
+    argument = None if call.argument is None else inputs.add(f"_a{at}_value", call.argument)
+    condition = None if call.filter is None else inputs.add(f"_a{at}_filter", call.filter)
     return AggregateSpec(call.name, call.function, argument, call.type, call.distinct, condition)
 
 

@@ -36,6 +36,11 @@ class AggregateCall:
     filter: Expr | None = None
     span: Span | None = field(default=None, compare=False, repr=False)
 
+    def __str__(self) -> str:
+        argument = "*" if self.argument is None else str(self.argument)
+        call = f"{self.function}({'DISTINCT ' if self.distinct else ''}{argument})"
+        return call if self.filter is None else f"{call} FILTER (WHERE {self.filter})"
+
 
 @dataclass(frozen=True, slots=True)
 class Window:

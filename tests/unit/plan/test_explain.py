@@ -58,7 +58,7 @@ def test_a_windowed_query_shows_exchange_window_watermark_late_policy_emission_a
     assert "  watermark: ts, out of order by up to 5s" in lines
     assert "  late records: written to late.ndjson and counted" in lines
     assert "  exchange: local on symbol (rows of one group meet in one lane)" in lines
-    assert "  aggregate: SUM(quantity), COUNT(*) FILTER (WHERE price > 2.0), COUNT(*)" in lines
+    assert "  aggregate: COUNT(*), COUNT(*) FILTER (WHERE price > 2.0), SUM(quantity)" in lines
     assert "    window: tumble of 1m over ts" in lines
     assert "    having: COUNT(*) > 1" in lines
     assert "    emission: FINAL: a group once, when it is complete" in lines

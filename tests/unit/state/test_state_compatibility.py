@@ -36,9 +36,16 @@ def _described(sql: str, state: dict[str, Any] | None = None, **sources: pa.Sche
     script = bind(parsed, {n: StreamInfo(n, schema, "ts", True) for n, schema in sources.items()})
     traits = {n: SourceTraits(schema, True, WatermarkSpec("", None)) for n, schema in sources.items()}
     made = plan(script, traits, {"out": script.queries[-1].name or result_name(0, script)})
-    keyed = [stage.query for stage in made.stages if isinstance(stage.nodes[0], AggregateNode)]
-    described: dict[str, Any] = json.loads(json.dumps(describe_job(made, {n: state or {} for n in keyed})))
+    keyed = {s.query: s.nodes[0] for s in made.stages if isinstance(s.nodes[0], AggregateNode)}
+    states = {name: _state(node) if state is None else state for name, node in keyed.items()}
+    described: dict[str, Any] = json.loads(json.dumps(describe_job(made, states)))
     return described
+
+
+def _state(node: AggregateNode) -> dict[str, Any]:
+    """What an operator knows of its state: columns by the planner's names."""
+    aggregates = [[spec.function, spec.argument, spec.filter, spec.distinct] for spec in node.aggregates]
+    return {"keys": list(node.keys), "aggregates": aggregates, "input": node.input.names}
 
 
 def _differences(saved: str, now: str) -> list[tuple[str, str, str, str]]:
@@ -48,12 +55,13 @@ def _differences(saved: str, now: str) -> list[tuple[str, str, str, str]]:
 
 def test_a_job_is_described_by_expressions_over_its_sources() -> None:
     described = _described(
-        """
+        state={},
+        sql="""
         CREATE STREAM liquid AS SELECT symbol AS s, price * size AS volume, ts FROM trades WHERE size > 1;
         CREATE STREAM bars AS SELECT s, SUM(volume / 2) AS half FROM liquid WHERE volume > 5
         GROUP BY s WINDOW TUMBLING(ts, INTERVAL '1' MINUTE) HAVING SUM(volume / 2) > 1;
         SELECT half + 1 AS h, COUNT(DISTINCT s) FILTER (WHERE half > 3) FROM bars WHERE half < 9 GROUP BY h
-        """
+        """,
     )
     bars, result = described["stages"]["bars"], described["stages"]["result"]
     assert bars == {
@@ -82,6 +90,8 @@ def test_a_job_is_described_by_expressions_over_its_sources() -> None:
         # Another projection over the same aggregates, another condition on what leaves.
         BARS.replace("AS volume", "+ 1 AS v, UPPER(symbol) AS u, _window_end"),
         BARS + " HAVING COUNT(*) > 5",
+        # In another order.
+        BARS.replace("SUM(price * size) AS volume, COUNT(*) AS n", "COUNT(*), SUM(price * size)"),
         # The same rows by way of a stream.
         "CREATE STREAM clean AS SELECT * FROM trades WHERE price > 0;"
         + BARS.replace("WHERE price > 0", "").replace("FROM trades", "FROM clean"),
@@ -108,8 +118,8 @@ def test_what_does_not_touch_the_state_goes_on(now: str) -> None:
                 (
                     "bars",
                     "aggregates",
-                    "SUM(price * CAST(size AS DOUBLE)) DOUBLE, COUNT(*) BIGINT",
-                    "SUM(price) DOUBLE, COUNT(*) BIGINT",
+                    "COUNT(*) BIGINT, SUM(price * CAST(size AS DOUBLE)) DOUBLE",
+                    "COUNT(*) BIGINT, SUM(price) DOUBLE",
                 )
             ],
         ),
@@ -128,7 +138,7 @@ def test_what_does_not_touch_the_state_goes_on(now: str) -> None:
                 (
                     "bars",
                     "query",
-                    "SUM(price * CAST(size AS DOUBLE)) DOUBLE, COUNT(*) BIGINT",
+                    "COUNT(*) BIGINT, SUM(price * CAST(size AS DOUBLE)) DOUBLE",
                     "gone",
                 )
             ],
