@@ -44,6 +44,7 @@ def _lines(config_dir: Path | None) -> Iterator[str]:
     yield "  source.path=new.csv          of the job's only source (sink); source.NAME.path of one of several"
     yield "  source=KIND                  another kind in its place; source.NAME=KIND of one of several"
     yield "  processor=v2:8:affinity      the processor as text"
+    yield "  state=reset                  forget what the job has saved; state=PATH starts from a savepoint"
     yield "  ~sinks.NAME                  without that sink"
     yield "\nflags"
     yield "  -m, --multirun               run every combination of a,b and range(1,5), end with one table"

@@ -28,8 +28,12 @@ class FolderLock:
         self._file = folder / LOCK
         self._descriptor = _lock(self._file)
         owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps(owner).encode(), 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, json.dumps(owner).encode(), 0)
+        except OSError as error:
+            self.release()
+            raise disk_error("write", self._file, error) from error
 
     def release(self) -> None:
         """Give it up, and leave neither its file nor an empty folder; may be called twice."""

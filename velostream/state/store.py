@@ -64,6 +64,7 @@ class StateStore:
         job's, what it holds is damaged.
         """
         self._lock = FolderLock(self.folder)
+        self._written = -1
         try:
             durable.make_folder(self._epochs)
             if start == RESET:
@@ -84,7 +85,8 @@ class StateStore:
 
         Read one after the other, their checksums verified; raises StateError.
         """
-        for place in Rounds(self._files(manifest)).places(stage):
+        rounds = self._rounds if manifest is self._manifest else Rounds(self._files(manifest))
+        for place in rounds.places(stage):
             yield place.file.read(place.part)
 
     def commit(self, epoch: Epoch) -> None:
@@ -104,12 +106,12 @@ class StateStore:
         fault("state.after_manifest")
         self._clean(manifest)
         fault("state.after_cleanup")
-        self._manifest = manifest
+        self._manifest, self._written = manifest, -1
 
     def clear(self) -> None:
         """Forget all that is saved: a bounded job has completed."""
         self._forget()
-        self._manifest, self._rounds = None, Rounds()
+        self._manifest, self._rounds, self._written = None, Rounds(), -1
 
     def savepoint(self, path: Path) -> Manifest:
         """Copy the last commit into a new folder that is complete in itself (`savepoint.py`)."""

@@ -111,11 +111,33 @@ def test_a_store_goes_on_after_it_was_cleared(tmp_path: Path) -> None:
     store.open()
     store.commit(epoch(5, changes({1: 1})))
     store.clear()
-    store.commit(epoch(1, changes({2: 2})))
+    store.commit(epoch(5, changes({2: 2})))
     store.close()
     manifest = store.open()
     assert manifest is not None
-    assert (manifest.number, rows_of(store.changes(manifest, "bars"))) == (1, {2: 2})
+    assert (manifest.number, rows_of(store.changes(manifest, "bars"))) == (5, {2: 2})
+    store.close()
+
+
+def test_a_store_that_could_not_commit_goes_on_from_the_last_commit_when_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _committed(tmp_path, 1)
+    store = StateStore(tmp_path, "job")
+    store.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", _fail(os.replace, 1, errno.EIO))
+        with pytest.raises(StateError, match="Input/output error"):
+            store.commit(epoch(2, changes({2: 2}, begins=False)))
+    store.close()
+    manifest = store.open()
+    assert manifest is not None and manifest.number == 1
+    store.commit(epoch(2, changes({3: 3}, begins=False)))
+    store.close()
+    manifest = store.open()
+    assert manifest is not None
+    assert rows_of(store.changes(manifest, "bars")) == {0: 1, 1: 1, 3: 3}
+    assert len(_files(tmp_path)) == 4
     store.close()
 
 
@@ -209,6 +231,17 @@ def test_a_lock_taken_on_a_removed_file_is_none(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(StateError, match="is used by"):
         second.open()
     third.close()
+
+
+def test_a_lock_that_cannot_be_written_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = StateStore(tmp_path / "job", "job")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", _fail(os.pwrite, 1, errno.ENOSPC))
+        with pytest.raises(StateError, match="cannot write '.*lock': No space left on device"):
+            store.open()
+    assert list(tmp_path.iterdir()) == []
+    store.open()
+    store.close()
 
 
 # --- crashes ------------------------------------------------------------------------------------
