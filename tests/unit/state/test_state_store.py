@@ -237,7 +237,7 @@ def test_a_lock_that_cannot_be_written_is_given_up(tmp_path: Path, monkeypatch: 
     store = StateStore(tmp_path / "job", "job")
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", _fail(os.pwrite, 1, errno.ENOSPC))
-        with pytest.raises(StateError, match="cannot write '.*lock': No space left on device"):
+        with pytest.raises(StateError, match=r"cannot write '.*lock': No space left on device"):
             store.open()
     assert list(tmp_path.iterdir()) == []
     store.open()
