@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 # Imported at first use: the command line composes its configuration without Faust and Arrow.
 _HOMES = {
+    "committed": "velostream.connectors.file.committed",
     "csv": "velostream.api",
     "ndjson": "velostream.api",
     "query": "velostream.api",
@@ -17,7 +18,7 @@ _HOMES = {
     "VelostreamError": "velostream.errors",
 }
 
-__all__ = ["VelostreamError", "__version__", "csv", "ndjson", "query", "run", "table"]
+__all__ = ["VelostreamError", "__version__", "committed", "csv", "ndjson", "query", "run", "table"]
 
 
 def __getattr__(name: str) -> Any:

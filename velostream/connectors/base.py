@@ -203,7 +203,8 @@ class SinkWriter(ABC):
 
     A job that commits calls `cut` at the end of an epoch; then, from another thread and in the order of
     epochs, `prepare` before its state is committed and `publish` behind that; `close` when neither is under
-    way. What failed may be called again.
+    way. It does so once before its first row: what an endless file has by then stays. What failed may be
+    called again.
     """
 
     def encode(self, batch: Batch) -> Any:
@@ -275,6 +276,10 @@ class Sink(ABC):
         """Whether readers see rows of an endless job only by `publish`: it is then called whatever the job's
         delivery."""
         return False
+
+    def bind(self, schema: pa.Schema, key: tuple[str, ...]) -> None:  # noqa: B027  (most have no use for it)
+        """Told while the job is checked: rows of `schema` will come, and `key` are the columns that tell them
+        apart (() when none do). Raises ConfigError when the configuration does not fit them."""
 
     @abstractmethod
     def open(self, schema: pa.Schema, bounded: bool, resume: Any = None) -> SinkWriter:

@@ -99,11 +99,12 @@ class ParquetParts:
         self._layout = {"format": "parquet", "compression": "none", "columns": columns}
         self._cut = resume is not None
         self._complete = self._closed = False
-        # The number of the first file, and of the one that rows go to, which has `_rows` so far.
+        # The number of the first file, and of the one that rows go to, which has `_rows` so far; `_uncut` are
+        # those behind the last cut.
         self._first = self._number = 1
         self._rows = 0
         self._epoch = 0
-        self._marked: tuple[int, int] | None = None
+        self._uncut = 0
         self._published: Any = None
         # By number; sealed ones stay, locked, until their file is shown.
         self._spools: dict[int, AppendedFile] = {}
@@ -143,7 +144,6 @@ class ParquetParts:
             )
         self._epoch, self._first = token["epoch"], token["first"]
         self._number, self._rows = token["number"], token["rows"]
-        self._marked = self._number, self._rows
         spool = self._names.spool(self._number)
         if self._rows and not os.path.exists(spool):
             said = read_sidecar(self.path)
@@ -194,6 +194,7 @@ class ParquetParts:
             spool = None
         (spool or self._open_spool()).write(payload)
         self._rows += rows
+        self._uncut += rows
 
     def _seal(self) -> None:
         """Begin another spool with the next row; this one is to become a file."""
@@ -207,8 +208,8 @@ class ParquetParts:
         old = time.monotonic() - self._begun >= self._options.roll_seconds
         if self._names.rolling and self._rows and old:
             self._seal()
-        if self._marked != (self._number, self._rows):
-            self._marked = self._number, self._rows
+        if self._uncut:
+            self._uncut = 0
             self._epoch += 1
         token = {"path": self.path, "appended": not self._bounded, "layout": self._layout}
         token |= {"epoch": self._epoch, "first": self._first, "sealed": list(self._sealed)}
@@ -231,7 +232,7 @@ class ParquetParts:
         fault("sink.before_publish")
         self._show(token["sealed"])
         if token != self._published:
-            self._say(token["epoch"], token["number"] - 1, complete=False)
+            self._say(token, complete=False)
             self._published = token
         self._drop(token["sealed"])
         fault("sink.after_publish")
@@ -292,8 +293,11 @@ class ParquetParts:
         while self._sealed and self._sealed[0] in numbers:
             self._sealed.popleft()
 
-    def _say(self, epoch: int, parts: int, complete: bool) -> None:
-        content = {"epoch": epoch, "complete": complete, **self._layout, "parts": parts}
+    def _say(self, token: Any, complete: bool) -> None:
+        content = {"epoch": token["epoch"], "complete": complete, **self._layout}
+        content["schema"] = self._schema.serialize().to_pybytes().hex()
+        content["parts"] = token["number"] - 1
+        content |= {key: token[key] for key in ("rows", "length", "tail")}
         write_sidecar(self.path, content, durable=complete)
 
     def close(self, complete: bool) -> None:
@@ -320,10 +324,13 @@ class ParquetParts:
                 self._make(number)
         if not (self._cut or self._names.rolling):
             remove_sidecar(self.path)  # it told of another file
+        fault("sink.before_complete")
         self._show(numbers)
+        fault("sink.within_complete")
         if self._cut:
-            self._say(self._epoch, self._number - 1, complete=True)
+            self._say(self.cut(), complete=True)
         self._drop(numbers)
+        fault("sink.after_complete")
 
     def _end(self, keep: bool) -> None:
         """Close what is open; without `keep`, leave nothing that is hidden."""

@@ -9,7 +9,9 @@ A JSON object in `.NAME.committed`, replaced by rename:
 | complete | whether the job has come to the end of its input: there will be no more rows |
 | format, compression | how the rows are written |
 | file, length, tail | text: which file has them, in how many bytes, and the checksum of a `Mark` |
-| parts | Parquet: files with this number and lower ones have the committed rows |
+| schema | Parquet: the columns, as an Arrow schema message in hexadecimal |
+| parts | Parquet: files with this number and lower ones have been committed |
+| rows, length, tail | Parquet: so many rows wait in the spool of the next number, in so many bytes |
 """
 
 from __future__ import annotations
@@ -49,6 +51,16 @@ def write_sidecar(path: str, content: dict[str, Any], durable: bool) -> None:
             sync_folder(place)
     except OSError as exc:
         raise cannot("write", place, exc) from exc
+
+
+def remove_unfinished(path: str) -> None:
+    """Say nothing any more of a run whose rows nobody will go on from. Raises ConnectorError."""
+    try:
+        said = read_sidecar(path)
+    except ConnectorError:
+        said = {"complete": False}
+    if said is not None and not said["complete"]:
+        remove_sidecar(path)
 
 
 def remove_sidecar(path: str) -> None:

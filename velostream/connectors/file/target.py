@@ -16,7 +16,7 @@ from velostream.connectors.file.appended import (
     sync_folder,
 )
 from velostream.connectors.file.parts import cannot
-from velostream.connectors.file.sidecar import remove_sidecar, write_sidecar
+from velostream.connectors.file.sidecar import remove_sidecar, remove_unfinished, write_sidecar
 from velostream.errors import ConnectorError
 from velostream.faults import fault
 
@@ -64,7 +64,10 @@ class Target:
         return final if self._append else hidden(final, "part")
 
     def _begin(self) -> AppendedFile:
-        return AppendedFile(self.path, self._place, keep=self._append)
+        file = AppendedFile(self.path, self._place, keep=self._append)
+        if not self._append:
+            remove_unfinished(self.path)
+        return file
 
     def _resume(self, token: Any) -> AppendedFile:
         check_layout(self.path, token, self._append, self._layout)
@@ -163,6 +166,7 @@ class Target:
             self._file.sync()
         else:
             remove_sidecar(self.path)  # it told of another file
+        fault("sink.before_complete")
         try:
             if not self._shown:
                 os.replace(self._place, self._final)
@@ -171,8 +175,10 @@ class Target:
                 sync_folder(self._final)
         except OSError as exc:
             raise cannot("write", self.path, exc) from exc
+        fault("sink.within_complete")
         if self._cut:
             self._say(self.cut(), self._final, complete=True)
+        fault("sink.after_complete")
 
     def _end(self, keep: bool) -> None:
         self._closed = True
