@@ -21,6 +21,7 @@ from velostream.errors import (
     unknown,
 )
 from velostream.plan.explain import describe_plan, explain_text
+from velostream.plan.keys import stream_key
 from velostream.plan.nodes import Plan, WatermarkSpec
 from velostream.plan.planner import SourceTraits, plan, result_name
 from velostream.runtime.failures.base import failures
@@ -112,6 +113,7 @@ def prepare(job: JobConfig) -> Prepared:
     taken = _streams_of_sinks(outlets, script, errors)
     raise_all(errors)
     physical = plan(script, traits, taken, granularity=job.emit.changes)
+    _bind(outlets, physical)
     return Prepared(physical, script, used, outlets)
 
 
@@ -224,6 +226,17 @@ def _sinks(job: JobConfig, errors: list[VelostreamError]) -> dict[str, Sink]:
     if not job.sinks:
         made["output"] = sinks["console"]("output", sinks["console"].Config())
     return made
+
+
+def _bind(outlets: Mapping[str, Sink], physical: Plan) -> None:
+    """Tell each sink what it will be given. Raises what does not fit."""
+    errors: list[VelostreamError] = []
+    for name, stream in physical.sinks.items():
+        try:
+            outlets[name].bind(physical.stage_of(stream).schema, stream_key(physical, stream))
+        except VelostreamError as error:
+            errors.append(error)
+    raise_all(errors)
 
 
 def _streams_of_sinks(

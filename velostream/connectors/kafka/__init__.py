@@ -4,6 +4,7 @@ Nothing here unpacks a record: that is the kernels' work, in the lanes. Read `se
 first (what both sides share), then `source.py` or `sink.py`.
 """
 
+from velostream.connectors.kafka.sink import KafkaSink, KafkaSinkConfig
 from velostream.connectors.kafka.source import KafkaSource, KafkaSourceConfig
 
-__all__ = ["KafkaSource", "KafkaSourceConfig"]
+__all__ = ["KafkaSink", "KafkaSinkConfig", "KafkaSource", "KafkaSourceConfig"]

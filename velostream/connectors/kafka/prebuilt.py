@@ -39,8 +39,9 @@ from aiokafka.protocol.types import (
     Schema,
     TaggedFields,
 )
-from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
+
+from velostream.kernels import crc32c
 
 HEADER_BYTES = 61
 _CRC = struct.Struct(">I")
@@ -74,7 +75,7 @@ class PrebuiltBatch(BatchBuilder):  # type: ignore[misc]
         _PRODUCER.pack_into(self._buffer, _PRODUCER_AT, producer_id, producer_epoch, base_sequence)
         if self._transactional:
             self._buffer[_ATTRIBUTES_LOW] |= _TRANSACTIONAL
-        _CRC.pack_into(self._buffer, _CRC_AT, calc_crc32c(memoryview(self._buffer)[_CHECKED_FROM:]))
+        _CRC.pack_into(self._buffer, _CRC_AT, crc32c(memoryview(self._buffer)[_CHECKED_FROM:]))
 
     def _build(self) -> bytearray:
         return self._buffer

@@ -79,6 +79,8 @@ class BatchProducer:
         self._waiting: dict[_Outgoing, None] = {}
         self._watch: asyncio.TimerHandle | None = None
         self._waits_long = False
+        # The last epoch that was begun, where there are transactions.
+        self.epoch = 0
 
     def open(self) -> None:
         """Connect. Raises ConnectorError, ConfigError."""
@@ -157,6 +159,15 @@ class BatchProducer:
         if batches and not self._fresh:
             shared_loop().call_soon_threadsafe(self._take)
         self._fresh += batches
+
+    def check(self) -> None:
+        """Raise the first error, if there was one."""
+        with self._changed:
+            self._raise_error()
+
+    def fail(self, error: Exception) -> None:
+        """Make this the error of every later call, unless there is one."""
+        self._fail(connector_error(error, self.settings))
 
     def flush(self) -> None:
         """Wait until all that was sent is acknowledged. Raises ConnectorError."""
@@ -292,8 +303,6 @@ class TransactionalProducer(BatchProducer):
 
     def __init__(self, settings: ClientSettings, transactional_id: str) -> None:
         super().__init__(settings, transactional_id)
-        # The epoch of the last `begin`.
-        self.epoch = 0
         self._in_transaction = False
         self._held: dict[int, list[_Outgoing]] = {}
 

@@ -78,6 +78,7 @@ def _idle_ms(value: Any) -> int | None:
     return None if number == -1 else number
 
 
+CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 OAUTH = "sasl.oauthbearer."
 _MS = _number(0)
 _BYTES = _number(1)
@@ -155,7 +156,7 @@ SETTINGS = {
         Setting("acks", _acks, "acks", "sink"),
         Setting("enable.idempotence", _flag, "enable_idempotence", "sink"),
         Setting("transaction.timeout.ms", _number(1), "transaction_timeout_ms", "sink"),
-        Setting("compression.type", _choice("none", "gzip", "snappy", "lz4", "zstd"), role="sink"),
+        Setting("compression.type", _choice(*CODECS), role="sink"),
         Setting("linger.ms", _MS, role="sink"),
         Setting("batch.size", _BYTES, role="sink"),
         Setting("buffer.memory", _BYTES, role="sink"),
