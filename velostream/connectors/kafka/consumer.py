@@ -27,6 +27,8 @@ logger = logging.getLogger("velostream.kafka")
 WATCH_SECONDS = 1.0
 # A broker that has just started may not know its topics yet.
 MISSING_SECONDS = 5.0
+# What a fetch is refused for is met again by the next one, unless it is over.
+REFUSED_SECONDS = 2.0
 CLOSE_SECONDS = 1.0
 # A fetch that waits for new messages of silent partitions holds up those that are read again meanwhile.
 FETCH_WAIT_MS = 100
@@ -71,6 +73,7 @@ class Queue:
         self._fetched: deque[Fetched] = deque()
         self._bytes = 0
         self._error: ConnectorError | None = None
+        self._error_until = 0.0
         self._changed = threading.Condition()
 
     @property
@@ -84,20 +87,23 @@ class Queue:
             self._error = None
             self._changed.notify()
 
-    def fail(self, error: ConnectorError | None) -> None:
-        """What the next `take` raises once what was fetched before is read; None: it can be read again."""
+    def fail(self, error: ConnectorError | None, seconds: float = float("inf")) -> None:
+        """What `take` raises once what was fetched before is read, until more is fetched or for so many
+        seconds; None: it can be read again."""
         with self._changed:
             self._error = error
+            self._error_until = time.monotonic() + seconds
             self._changed.notify()
 
     def take(self, max_bytes: int, seconds: float) -> list[Fetched]:
-        """What is there, up to `max_bytes` but for the first; waits for some. Raises ConnectorError, once."""
+        """What is there, up to `max_bytes` but for the first; waits for some. Raises ConnectorError."""
         with self._changed:
+            if self._error is not None and time.monotonic() > self._error_until:
+                self._error = None
             if not self._fetched and self._error is None:
                 self._changed.wait(seconds)
             if not self._fetched and self._error is not None:
-                error, self._error = self._error, None
-                raise error
+                raise self._error
             full = not self.has_room
             taken: list[Fetched] = []
             size = 0
@@ -244,7 +250,10 @@ class TopicConsumer:
             await asyncio.wait([committing], timeout=CLOSE_SECONDS)
         committing.cancel()
         await asyncio.wait(self._tasks)
-        await consumer.stop()
+        try:
+            await asyncio.wait_for(consumer.stop(), CLOSE_SECONDS)
+        except (kafka_errors.KafkaError, TimeoutError) as exc:
+            logger.warning("source '%s' does not let go of its brokers: %r", self._source, exc)
 
     # --- fetching -------------------------------------------------------------------------------
 
@@ -297,16 +306,18 @@ class TopicConsumer:
         elif isinstance(exc, kafka_errors.TopicAuthorizationFailedError):
             topic = str(exc.args[0])
             error = connector_error(exc, self._settings, f"reading topic '{topic}'")
-            self._fail(error, [tp for tp in self._queues if tp.topic == topic])
+            self._fail(error, [tp for tp in self._queues if tp.topic == topic], REFUSED_SECONDS)
         else:
-            self._fail(connector_error(exc, self._settings, f"reading source '{self._source}'"))
+            error = connector_error(exc, self._settings, f"reading source '{self._source}'")
+            self._fail(error, seconds=REFUSED_SECONDS)
 
     async def _out_of_range(self, consumer: BatchConsumer, tp: TopicPartition, offset: int) -> None:
         try:
             first = (await consumer.beginning_offsets([tp]))[tp]
             last = (await consumer.end_offsets([tp]))[tp]
         except kafka_errors.KafkaError as exc:
-            self._fail(connector_error(exc, self._settings, f"reading topic '{tp.topic}'"), [tp])
+            error = connector_error(exc, self._settings, f"reading topic '{tp.topic}'")
+            self._fail(error, [tp], REFUSED_SECONDS)
             return
         there = (
             f"has offsets {first} to {last - 1}" if first < last else f"is empty, its next offset is {last}"
@@ -318,12 +329,18 @@ class TopicConsumer:
                 "to go on there",
             ),
             [tp],
+            REFUSED_SECONDS,
         )
 
-    def _fail(self, error: ConnectorError | None, partitions: Iterable[TopicPartition] | None = None) -> None:
+    def _fail(
+        self,
+        error: ConnectorError | None,
+        partitions: Iterable[TopicPartition] | None = None,
+        seconds: float = float("inf"),
+    ) -> None:
         for tp in list(self._queues) if partitions is None else partitions:
             if tp in self._queues:
-                self._queues[tp].fail(error)
+                self._queues[tp].fail(error, seconds)
 
     # --- looking around -------------------------------------------------------------------------
 

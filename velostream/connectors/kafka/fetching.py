@@ -8,6 +8,7 @@ where they were, and the version of aiokafka is bounded in `pyproject.toml`.
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -126,6 +127,19 @@ class BatchFetcher(Fetcher):  # type: ignore[misc]
     _proc_fetch_request = _rebound(
         Fetcher._proc_fetch_request, MemoryRecords=FetchedBytes, PartitionRecords=PartitionBatches
     )
+
+    async def close(self) -> None:
+        """aiokafka's own gives up, and leaves connections open, at a request that waits to be tried again."""
+        self._closed = True
+        tasks = [self._fetch_task, *self._pending_tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.exception()
+        for waiter in list(self._fetch_waiters):
+            self._notify(waiter)
 
 
 class WatchedClient(AIOKafkaClient):  # type: ignore[misc]

@@ -1,0 +1,165 @@
+"""Topics that cannot be read: what is said of it, and that reading goes on when they can be again."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from tests.kafka.broker import Broker, free_port
+from tests.kafka.jobs import kafka, live, make, run, running, values, wait_for_rows
+from tests.kafka.topics import Record, Topics
+from velostream.config.schema import FailureConfig
+from velostream.connectors.kafka import consumer
+from velostream.errors import ConnectorError
+from velostream.runtime.job import Job
+from velostream.runtime.prepare import prepare
+
+SQL = "SELECT id FROM t"
+SECONDS = 40
+
+
+def failure_of(job: Job) -> str:
+    """What a running job fails with."""
+    assert job.wait(SECONDS), "the job does not fail"
+    return job.failure().render()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_missing_topic_is_an_error_that_names_the_nearest(topics: Topics) -> None:
+    topic = topics.create(name="trades")
+    wrong = topic.replace("trades", "traeds")
+    with pytest.raises(ConnectorError) as caught:
+        prepare(make(SQL, {"t": kafka(topics.address, wrong)}).config)
+    said = f"there is no topic '{wrong}' at {topics.address}; did you mean '{topic}'?"
+    assert caught.value.render().startswith(said)
+
+
+def test_a_pattern_that_matches_no_topic_is_an_error(topics: Topics) -> None:
+    topic = topics.create()
+    with pytest.raises(ConnectorError, match=f"no topic at {topics.address} matches '{topic}x'"):
+        prepare(make(SQL, {"t": kafka(topics.address, topic_pattern=f"{topic}x")}).config)
+
+
+def test_brokers_that_do_not_answer_are_an_error_at_the_start() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    begun = time.monotonic()
+    with pytest.raises(ConnectorError, match=f"no broker answers at {address}.*set sources.t.brokers"):
+        prepare(make(SQL, {"t": kafka(address, "trades")}).config)
+    assert time.monotonic() - begun < 10
+
+
+def test_an_offset_that_does_not_exist_is_an_error_unless_it_is_said_where_to_go_on(topics: Topics) -> None:
+    topic = topics.create()
+    topics.produce(topic, values(range(10)))
+    topics.admin.delete_records([TopicPartition(topic, 0, 4)])[TopicPartition(topic, 0)].result(SECONDS)
+    source = kafka(topics.address, topic, start="offsets", start_offsets={"0": 2})
+    job = make(SQL, {"t": source})
+    report = job.run()
+    assert report.state == "failed"
+    assert f"'{topic}-0' has offsets 4 to 9, and is to be read from offset 2" in (report.error or "")
+    source.options = {"auto.offset.reset": "earliest"}
+    assert run(SQL, {"t": source})[1] == [(number,) for number in range(4, 10)]
+    assert run(SQL, {"t": kafka(topics.address, topic)})[1] == [(number,) for number in range(4, 10)]
+
+
+def test_a_topic_that_is_deleted_while_it_is_read_fails_the_job(
+    topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "MISSING_SECONDS", 0.5)
+    topic = topics.create()
+    topics.produce(topic, values([1]))
+    job = make(SQL, {"t": live(topics.address, topic)})
+    job.start()
+    wait_for_rows(job, 1)
+    topics.delete(topic)
+    assert f"topic '{topic}' is not there any more at {topics.address}, since " in failure_of(job)
+
+
+def test_a_topic_that_is_not_to_be_read_fails_the_job() -> None:
+    authorizer = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "true",
+    }
+    with Broker(properties=authorizer) as broker, Topics(broker.address) as topics:
+        topic = topics.create()
+        topics.produce(topic, values([1]))
+        bindings = [
+            AclBinding(
+                ResourceType.TOPIC,
+                topic,
+                ResourcePatternType.LITERAL,
+                "User:ANONYMOUS",
+                "*",
+                operation,
+                permission,
+            )
+            for operation, permission in (
+                (AclOperation.ALL, AclPermissionType.ALLOW),
+                (AclOperation.READ, AclPermissionType.DENY),
+            )
+        ]
+        for future in topics.admin.create_acls(bindings).values():
+            future.result(SECONDS)
+        report = make(SQL, {"t": live(topics.address, topic)}).run()
+        assert report.state == "failed"
+        assert f"reading topic '{topic}'" in (report.error or "")
+        assert "the broker does not allow it" in (report.error or "")
+
+
+def test_reading_goes_on_where_it_was_when_a_broker_returns(
+    own_broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "velostream.kafka")
+    with Topics(own_broker.address) as topics:
+        topic = topics.create(partitions=2)
+        topics.produce(topic, [Record(value, partition=n % 2) for n, value in enumerate(values(range(10)))])
+        job = make(SQL, {"t": live(topics.address, topic)})
+        with running(job):
+            wait_for_rows(job, 10)
+            own_broker.kill()
+            told = f"no broker answers at {topics.address} since "
+            wait_until(lambda: any(told in record.getMessage() for record in caplog.records))
+            own_broker.start()
+            topics.produce(
+                topic, [Record(value, partition=n % 2) for n, value in enumerate(values([10, 11]))]
+            )
+            rows = wait_for_rows(job, 12)
+            assert rows == [(number,) for number in range(12)]
+            wait_until(lambda: any("answers again" in record.getMessage() for record in caplog.records))
+        assert sum(told in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize("strategy", ["log_and_continue", "retry_with_backoff"])
+def test_brokers_that_are_away_for_too_long_fail_the_job_as_declared(
+    own_broker: Broker, strategy: str
+) -> None:
+    # They are not deleted: their broker is not there any more.
+    topics = Topics(own_broker.address)
+    topic = topics.create()
+    topics.produce(topic, values([1]))
+    job = make(
+        SQL,
+        {"t": live(topics.address, topic, max_outage="1500ms")},
+        failure=FailureConfig(strategy=strategy, max_retries=3, backoff="10ms", max_backoff="20ms"),
+    )
+    job.start()
+    wait_for_rows(job, 1)
+    own_broker.kill()
+    assert f"no broker answers at {topics.address} since " in failure_of(job)
