@@ -39,29 +39,35 @@ cdef object open_bytes(object array, Column* column):
     return array
 
 
+cdef void choose_partitions(const Column* keys, uint32_t partitions, int32_t* out) noexcept nogil:
+    """Of each key; -1 of a NULL."""
+    cdef Py_ssize_t i
+    cdef uint32_t hash
+    for i in range(keys.n):
+        if is_valid(keys, i):
+            hash = murmur2(keys.values + keys.offsets[i], <uint32_t>(keys.offsets[i + 1] - keys.offsets[i]))
+            out[i] = <int32_t>((hash & 0x7FFFFFFF) % partitions)
+        else:
+            out[i] = -1
+
+
 def murmur2_partitions(keys, int partitions):
     """The partition (int32) of each key as Kafka's default partitioner chooses it; -1 where the key is NULL.
 
     `keys` is an Arrow array of binary or string. O(bytes). Raises ValueError unless there is a partition.
     """
     cdef Column column
-    cdef Py_ssize_t i
-    cdef uint32_t hash
     cdef int32_t[::1] out
     if partitions < 1:
         raise ValueError(f"a topic has partitions, not {partitions}")
     kept = open_bytes(keys, &column)
     chosen = np.empty(column.n, dtype=np.int32)
-    out = chosen
-    with nogil:
-        enter_kernel()
-        for i in range(column.n):
-            if not is_valid(&column, i):
-                out[i] = -1
-                continue
-            hash = murmur2(column.values + column.offsets[i], <uint32_t>(column.offsets[i + 1] - column.offsets[i]))
-            out[i] = <int32_t>((hash & 0x7FFFFFFF) % <uint32_t>partitions)
-        leave_kernel()
+    if column.n:
+        out = chosen
+        with nogil:
+            enter_kernel()
+            choose_partitions(&column, <uint32_t>partitions, &out[0])
+            leave_kernel()
     return chosen
 
 
