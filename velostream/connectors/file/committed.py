@@ -68,7 +68,8 @@ class Committed(ABC, Generic[T]):
         """All rows that are committed now; an error where nothing is known to be."""
 
     def follow(self, timeout: float | None = None) -> Iterator[T]:
-        """The rows in pieces, those to come as soon as they are committed.
+        """The rows in pieces, those to come as soon as they are committed; called again, it goes on behind
+        the last piece.
 
         Ends when the job has come to the end of its input, or when for `timeout` seconds nothing was
         committed. Raises ConnectorError when rows that were given are no more: the job has begun afresh.
@@ -105,7 +106,9 @@ class CommittedText(Committed[bytes]):
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
+        # What has been given: all in front of the mark, and so many bytes, unpacked, of what is behind it.
         self._given = Mark.of(0, b"")
+        self._beyond = 0
 
     def read(self) -> bytes:
         return b"".join(CommittedText(self.path)._more(self._said()))
@@ -115,8 +118,14 @@ class CommittedText(Committed[bytes]):
             if said["length"] < self._given.length:
                 raise changed(self.path, f"{said['length']} bytes are committed, {self._given.length} were")
             self._given.check(file, self.path)
-            yield from _lines(file, self._given.length, said["length"], said["compression"])
-        self._given = Mark(said["length"], said["tail"])
+            at = 0
+            for piece in _lines(file, self._given.length, said["length"], said["compression"]):
+                fresh = piece[max(0, self._beyond - at) :]
+                at += len(piece)
+                if fresh:
+                    self._beyond = at
+                    yield fresh
+        self._given, self._beyond = Mark(said["length"], said["tail"]), 0
 
     def _open(self, said: dict[str, Any]) -> FileIO:
         """The file that the sidecar tells of, under its hidden name, or the one that it got meanwhile."""

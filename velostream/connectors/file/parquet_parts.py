@@ -98,7 +98,9 @@ class ParquetParts:
         columns = [f"{field.name} {field.type}" for field in schema]
         self._layout = {"format": "parquet", "compression": "none", "columns": columns}
         self._cut = resume is not None
-        self._complete = self._closed = False
+        self._closed = False
+        # The last token of a run that had completed all, when there is nothing to do but to say so.
+        self._complete: Any = None
         # The number of the first file, and of the one that rows go to, which has `_rows` so far; `_uncut` are
         # those behind the last cut.
         self._first = self._number = 1
@@ -150,7 +152,7 @@ class ParquetParts:
             if said is None or not said["complete"] or said["epoch"] != self._epoch:
                 raise gone(spool, token["length"])
             # The job was stopped between completing its files and forgetting its state.
-            self._complete = True
+            self._complete = token
             return
         self._open_spool(Mark(token["length"], token["tail"]) if self._rows else None)
         self.publish(token)
@@ -184,7 +186,7 @@ class ParquetParts:
 
     def write(self, payload: pa.Buffer, rows: int) -> None:
         """Append a record batch of `rows`, as a message of an Arrow stream."""
-        if self._complete:
+        if self._complete is not None:
             raise ConnectorError(
                 f"'{self.path}' is complete, and its job goes on", hint="begin afresh with state=reset"
             )
@@ -204,6 +206,8 @@ class ParquetParts:
         self._rows = 0
 
     def cut(self) -> dict[str, Any]:
+        if self._complete is not None:
+            return dict(self._complete)
         self._cut = True
         old = time.monotonic() - self._begun >= self._options.roll_seconds
         if self._names.rolling and self._rows and old:
@@ -214,7 +218,7 @@ class ParquetParts:
         token = {"path": self.path, "appended": not self._bounded, "layout": self._layout}
         token |= {"epoch": self._epoch, "first": self._first, "sealed": list(self._sealed)}
         token |= {"number": self._number, "rows": self._rows, "length": 0, "tail": 0}
-        if self._rows and not self._complete:
+        if self._rows:
             mark = self._spools[self._number].mark()
             token |= {"length": mark.length, "tail": mark.tail}
         return token
@@ -223,11 +227,11 @@ class ParquetParts:
         for number in token["sealed"]:
             if number not in self._made and not os.path.exists(self._names.shown(number)):
                 self._make(number)
-        if token["rows"] and not self._complete:
+        if token["rows"] and self._complete is None:
             self._spools[token["number"]].sync()
 
     def publish(self, token: Any) -> None:
-        if self._complete:
+        if self._complete is not None:
             return
         fault("sink.before_publish")
         self._show(token["sealed"])
@@ -304,7 +308,7 @@ class ParquetParts:
         """May be repeated until it succeeds, and called again after that."""
         if self._closed:
             return
-        if complete and not self._complete:
+        if complete and self._complete is None:
             try:
                 self._finish()
             except ConnectorError:
