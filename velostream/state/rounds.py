@@ -26,7 +26,13 @@ class _Lane:
     begin: int | None = None
     complete: int | None = None
 
-    def add(self, place: Place) -> None:
+    def add(self, place: Place) -> list[Place]:
+        """Gives the last one, if it held nothing but values: those that come now count."""
+        superseded: list[Place] = []
+        if self.places:
+            last = self.places[-1].part
+            if not (last.rows or last.begins or last.ends):
+                superseded.append(self.places.pop())
         if place.part.begins:
             if self.begin is not None:
                 self.complete = self.begin
@@ -34,6 +40,7 @@ class _Lane:
         self.places.append(place)
         if place.part.ends and self.begin is not None:
             self.complete, self.begin = self.begin, None
+        return superseded
 
     def drop(self) -> list[Place]:
         """Take out, and give, what was saved before the last complete round."""
@@ -66,13 +73,15 @@ class _Stage:
             self.lanes = {}
             self.session = place.file.entry.session
         lane = self.lanes.setdefault(place.part.lane, _Lane())
-        lane.add(place)
+        dropped = lane.add(place)
         if not self.earlier:
-            return lane.drop()
-        if sum(lane.complete is not None for lane in self.lanes.values()) < place.part.lanes:
-            return []
-        dropped, self.earlier = self.earlier, []
-        return dropped + [place for lane in self.lanes.values() for place in lane.drop()]
+            return dropped + lane.drop()
+        if sum(lane.complete is not None for lane in self.lanes.values()) == place.part.lanes:
+            dropped += self.earlier
+            self.earlier = []
+            for lane in self.lanes.values():
+                dropped += lane.drop()
+        return dropped
 
     def places(self) -> Iterator[Place]:
         yield from self.earlier

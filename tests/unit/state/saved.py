@@ -56,8 +56,8 @@ def rows_of(saved: Iterable[Changes]) -> dict[int, int]:
     """The state that changes amount to, applied in order."""
     rows: dict[int, int | None] = {}
     for change in saved:
-        batch = change.tables["rows"]
-        rows.update(zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True))
+        for batch in change.tables.values():
+            rows.update(zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True))
     return {key: value for key, value in rows.items() if value is not None}
 
 

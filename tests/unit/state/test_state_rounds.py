@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from saved import Numbers, epoch, rows_of
 
 from velostream.operators.saving import Changes
-from velostream.state.changes_file import ChangesFile, FileEntry, SavedPart
+from velostream.state.changes_file import ChangesFile, FileEntry, SavedPart, SavedTable
 from velostream.state.rounds import Rounds
 from velostream.state.store import StateStore
 
@@ -26,11 +26,12 @@ class Saved:
 
     def commit(self, session: int, lanes: list[Changes | None]) -> None:
         self.epoch += 1
-        parts = [
-            SavedPart("bars", lane, len(lanes), changes.begins, changes.ends, {"changes": changes}, {})
-            for lane, changes in enumerate(lanes)
-            if changes is not None
-        ]
+        parts = []
+        for lane, changes in enumerate(lanes):
+            if changes is not None:
+                tables = {name: SavedTable(0, 0, 0, t.num_rows) for name, t in changes.tables.items()}
+                kept = {"changes": changes}
+                parts.append(SavedPart("bars", lane, len(lanes), changes.begins, changes.ends, kept, tables))
         if parts:
             entry = FileEntry(str(self.epoch), self.epoch, session, 0, 0, 0)
             self.rounds.add(ChangesFile(Path(), entry, parts))
@@ -57,6 +58,7 @@ SESSIONS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(SESSIONS)
 def test_what_stays_is_the_state_after_every_commit_and_restart(sessions: list[dict[str, Any]]) -> None:
     saved = Saved()
@@ -86,6 +88,7 @@ def test_what_stays_is_the_state_after_every_commit_and_restart(sessions: list[d
             assert saved.rows() == model
 
 
+@settings(deadline=None)
 @given(st.integers(1, 4), st.integers(1, 5), st.booleans(), st.lists(st.integers(0, KEYS - 1), min_size=60))
 def test_the_number_of_files_is_bounded(lanes: int, chunk: int, says_end: bool, keys: list[int]) -> None:
     """A lane needs the files of its last complete round and of the one under way."""
@@ -100,6 +103,27 @@ def test_the_number_of_files_is_bounded(lanes: int, chunk: int, says_end: bool, 
         saved.commit(1, [operator.take_changes() for operator in operators])
         round_commits = -(-KEYS // chunk)
         assert len(saved.rounds.files()) <= lanes * (2 * round_commits + 1)
+
+
+def test_a_stage_that_only_moves_its_watermark_keeps_no_files(tmp_path: Path) -> None:
+    """Beside it another one is busy; the last values count."""
+    store = StateStore(tmp_path, "job")
+    store.open()
+    silent, busy = Numbers({1: 1}), Numbers({2: 2})
+    first = {"silent": [silent.take_changes()], "busy": [busy.take_changes()]}
+    store.commit(epoch(1, operators=first))
+    for number in range(2, 30):
+        busy.put(2, number)
+        moved = Changes({}, {"watermark": number}, begins=False)
+        store.commit(epoch(number, operators={"silent": [moved], "busy": [busy.take_changes()]}))
+        assert len(list((tmp_path / "epochs").iterdir())) == 2
+    store.close()
+    manifest = store.open()
+    assert manifest is not None
+    saved = list(store.changes(manifest, "silent"))
+    assert [change.values for change in saved] == [{}, {"watermark": 29}]
+    assert rows_of(saved) == {1: 1}
+    store.close()
 
 
 def test_a_restart_within_a_round_does_not_complete_it(tmp_path: Path) -> None:
