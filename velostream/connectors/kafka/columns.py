@@ -22,10 +22,10 @@ from velostream.connectors.kafka.metadata import (
     Reader,
     Timestamp,
 )
-from velostream.errors import ConfigError, VelostreamError, Where, raise_all, unknown
+from velostream.errors import BindError, ConfigError, VelostreamError, Where, raise_all, unknown
 from velostream.formats.base import Layout
 from velostream.formats.options import open_format
-from velostream.sql.schemas import schema_of
+from velostream.sql.typenames import parse_type
 from velostream.sql.types import Field, Schema
 
 KEY_FORMATS = ("string", "json", "raw")
@@ -49,9 +49,10 @@ class MessageColumns:
     ) -> None:
         self._source_key = source_key
         self._key_format = key_format
-        raise_all(list(self._problems(key_columns)))
-        self._of_key = self._declared("key.columns", key_columns)
-        self._of_headers = self._declared("header_columns", header_columns)
+        errors = list(self._problems(key_columns))
+        self._of_key = self._declared("key.columns", key_columns, errors)
+        self._of_headers = self._declared("header_columns", header_columns, errors)
+        raise_all(errors)
         self._json = open_format("ndjson", {}, f"{source_key}.key") if key_format == "json" else None
 
     def _problems(self, key_columns: Mapping[str, str]) -> Iterable[VelostreamError]:
@@ -66,8 +67,15 @@ class MessageColumns:
             hint = "name one, or set key.format=json for keys that are objects"
             yield ConfigError("a key that is text is one column", where=where, hint=hint)
 
-    def _declared(self, option: str, columns: Mapping[str, str]) -> Schema:
-        return schema_of(columns, {}, "UTC", f"{self._source_key}.{option}") if columns else Schema(())
+    def _declared(self, option: str, columns: Mapping[str, str], errors: list[VelostreamError]) -> Schema:
+        fields = []
+        for name, text in columns.items():
+            try:
+                fields.append(Field(name, parse_type(text)))
+            except BindError as exc:
+                where = Where(key=f"{self._source_key}.{option}.{name}")
+                errors.append(ConfigError(exc.message, where=where, hint=exc.hint))
+        return Schema(tuple(fields))
 
     def without_others(self, inferred: Iterable[Field]) -> list[Field]:
         """The columns of an inferred value that are not read from elsewhere."""
@@ -85,9 +93,9 @@ class MessageColumns:
             ("", FIELDS),
         ):
             for column in columns:
-                owner = owners.setdefault(column.name.lower(), option)
-                if owner != option:
-                    errors.append(self._twice(column.name, owner, option))
+                if (name := column.name.lower()) in owners:
+                    errors.append(self._twice(column.name, owners[name], option))
+                owners.setdefault(name, option)
                 found.append(column)
         raise_all(errors)
         return found
@@ -96,7 +104,8 @@ class MessageColumns:
         if not option:
             said, hint = "is given with every message", "leave it out: a query may ask for it"
         else:
-            said, hint = f"stands in {owner} and in {option}", "leave one of them out"
+            both = option if owner == option else f"{owner} and {option}"
+            said, hint = f"stands twice in {both}", "leave one of them out"
         where = Where(key=f"{self._source_key}.{option or owner}.{name}")
         return ConfigError(f"column '{name}' {said}", where=where, hint=hint)
 

@@ -262,13 +262,14 @@ class KafkaSource(Source):
 
     def _check(self) -> None:
         """All that can be wrong without a look at the brokers."""
-        errors: list[VelostreamError] = []
+        # By their text: one part may look at another, and meet its problem again.
+        errors: dict[str, VelostreamError] = {}
         for name in ("settings", "group", "places", "max_outage", "skips_tombstones", "format", "columns"):
             try:
                 getattr(self, f"_{name}")
             except VelostreamError as exc:
-                errors.append(exc)
-        raise_all(errors)
+                errors.setdefault(exc.render(), exc)
+        raise_all(list(errors.values()))
 
     async def _find_topics(self) -> dict[str, int]:
         from velostream.connectors.kafka.client import admin, topic_partitions
