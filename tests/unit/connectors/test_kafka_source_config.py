@@ -64,13 +64,6 @@ def test_all_mistakes_are_told_at_once() -> None:
     lines = caught.value.render().splitlines()
     assert [line.partition(": ")[0] for line in lines] == [
         "sources.t.options.x",
-        "sources.t.max_outage",
-        "sources.t.tombstones",
-    ]
-    with pytest.raises(VelostreamError) as caught:
-        source(tombstones="no", start="now", max_outage="").partitions()
-    lines = caught.value.render().splitlines()
-    assert [line.partition(": ")[0] for line in lines] == [
         "sources.t.start",
         "sources.t.max_outage",
         "sources.t.tombstones",
