@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 cimport cython
-from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t
+from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint8_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
@@ -373,6 +373,53 @@ cdef class Cells:
         self.capacity = capacity
         self._collect()
 
+    @property
+    def fields(self):
+        """The columns (pyarrow fields) of `take`: by state its cells as they are, then its texts.
+
+        Cells are named by their state's number, texts by that and their part: "0", "0.least".
+        """
+        cdef State state
+        return [
+            pa.field(f"{number}{suffix}", type)
+            for number, state in enumerate(self.states)
+            for suffix, type in state.saved_columns()
+        ]
+
+    def take(self, const int32_t[::1] slots not None):
+        """The cells of these slots as columns (pyarrow arrays, see `fields`) that own their memory. O(n)."""
+        cdef State state
+        check_rows(slots, self.capacity)
+        columns = []
+        for state in self.states:
+            columns += state.take(self, slots)
+        return columns
+
+    def put(self, const int32_t[::1] slots not None, columns, const int32_t[::1] rows=None):
+        """Set the cells of slots to what `take` gave: slot slots[j] to row rows[j], or to row j.
+
+        Raises ValueError for columns that are not such; cells of some states may be set then. O(n).
+        """
+        cdef Py_ssize_t n
+        cdef State state
+        if [column.type for column in columns] != [field.type for field in self.fields]:
+            raise ValueError(f"expected columns of {self.fields}")
+        check_rows(slots, self.capacity)
+        n = slots.shape[0]
+        if rows is not None and rows.shape[0] != n:
+            raise ValueError("slots and rows differ in number")
+        for column in columns:
+            if rows is not None:
+                check_rows(rows, len(column))
+            elif len(column) != n:
+                raise ValueError("slots and rows differ in number")
+        left = list(columns)
+        for state in self.states:
+            at = len(state.saved_columns())
+            state.put(self, slots, left[:at], rows)
+            left = left[at:]
+        self._collect()
+
     cdef int _grow(self, Py_ssize_t count) noexcept nogil:
         cdef Py_ssize_t capacity
         cdef uint8_t* cells
@@ -480,6 +527,8 @@ cdef class State:
     cdef object held
     cdef bint collects
     cdef bint placed
+    # So many bytes of its cells, the first ones, are saved as they are.
+    cdef Py_ssize_t saved
 
     def __cinit__(self, type=None, parts=()):
         self.type = type
@@ -511,6 +560,8 @@ cdef class State:
         if "greatest" in self.parts:
             self.fold.greatest = <int32_t>at
             at += extreme
+        # Extremes in an arena are saved as texts.
+        self.saved = sizeof(int64_t) if self.collects else at - self.fold.count
         return at
 
     cdef int widths(self, Py_ssize_t* sum, Py_ssize_t* extreme) except -1:
@@ -567,6 +618,64 @@ cdef class State:
 
     cdef int64_t more_bytes(self) except -1:
         """Bytes held beside the cells."""
+        return 0
+
+    def form(self):
+        """Name and version of what `Cells.take` gives for this kind of state; each form is read by its own name."""
+        raise NotImplementedError
+
+    cdef list saved_columns(self):
+        """Suffix and type of each column that is saved."""
+        return [("", pa.binary(self.saved))]
+
+    cdef list take(self, Cells cells, const int32_t[::1] slots):
+        """What is saved of these slots, as `saved_columns` tells."""
+        cdef Py_ssize_t n = slots.shape[0]
+        cdef Py_ssize_t words = self.saved >> 3
+        cdef Py_ssize_t j
+        cdef Py_ssize_t w
+        cdef const int64_t* cell
+        cdef int64_t[::1] out
+        values = np.empty(n * words, dtype=np.int64)
+        out = values
+        with nogil:
+            enter_kernel()
+            for j in range(n):
+                cell = <const int64_t*>self.cell(cells, slots[j], self.fold.count)
+                for w in range(words):
+                    out[j * words + w] = cell[w]
+            leave_kernel()
+        return [pa.Array.from_buffers(pa.binary(self.saved), n, [None, pa.py_buffer(values)])]
+
+    cdef int put(self, Cells cells, const int32_t[::1] slots, list columns, const int32_t[::1] rows) except -1:
+        """Set the cells of slots to rows of what `take` gave."""
+        cdef Py_ssize_t n = slots.shape[0]
+        cdef Py_ssize_t j
+        cdef Py_ssize_t at
+        cdef const uint8_t* values
+        cdef const uint8_t* row
+        cdef int64_t count
+        cdef bint negative = False
+        column = columns[0]
+        if column.null_count:
+            raise ValueError("cells cannot be NULL")
+        if n == 0:
+            return 0
+        buffer = column.buffers()[1]
+        if buffer.size < (column.offset + len(column)) * self.saved:
+            raise ValueError("the cells' buffer is shorter than its array")
+        at = column.offset * self.saved
+        values = <const uint8_t*><uintptr_t>buffer.address + at
+        with nogil:
+            enter_kernel()
+            for j in range(n):
+                row = values + (j if rows is None else rows[j]) * self.saved
+                memcpy(&count, row, 8)
+                negative |= count < 0
+                memcpy(self.cell(cells, slots[j], self.fold.count), row, self.saved)
+            leave_kernel()
+        if negative:
+            raise ValueError("a negative number of values")
         return 0
 
     cdef int collect(self, uint8_t* cells, Py_ssize_t stride, Py_ssize_t slots) except -1:
@@ -640,6 +749,10 @@ cdef class CountState(State):
         """None: it only counts."""
         return frozenset()
 
+    def form(self):
+        """The count (int64)."""
+        return "count", 1
+
     cdef object open_values(self, object values, Column* column):
         open_validity(values, column)
         return values
@@ -657,6 +770,10 @@ cdef class Int64State(State):
         sum[0] = 16
         extreme[0] = 8
         return 0
+
+    def form(self):
+        """The count, the sum (128 bits in two's complement, low word first), the extremes (int64)."""
+        return "int64", 1
 
     def sum(self, Cells cells not None, const int32_t[::1] slots not None):
         """(BIGINT sums, mask of those out of its range or None); NULL where nothing was added."""
@@ -722,6 +839,10 @@ cdef class DoubleState(State):
         extreme[0] = 8
         return 0
 
+    def form(self):
+        """The count, the sum and what it lost (doubles), the extremes (doubles)."""
+        return "double", 1
+
     def sum(self, Cells cells not None, const int32_t[::1] slots not None):
         """(DOUBLE sums, None); NULL where nothing was added."""
         return self._sums(cells, slots, False)
@@ -769,6 +890,10 @@ cdef class DecimalState(State):
         sum[0] = 24
         extreme[0] = 16
         return 0
+
+    def form(self):
+        """The count, the sum (192 bits in two's complement, low word first), the extremes (128 bits)."""
+        return "decimal", 1
 
     def sum(self, Cells cells not None, const int32_t[::1] slots not None):
         """(DECIMAL(38, s) sums, mask of those with more digits or None); NULL where nothing was added."""
@@ -848,6 +973,62 @@ cdef class TextState(State):
 
     cdef int widths(self, Py_ssize_t* sum, Py_ssize_t* extreme) except -1:
         extreme[0] = sizeof(TextCell)
+        return 0
+
+    def form(self):
+        """The count; the extremes as texts."""
+        return "text", 1
+
+    cdef list saved_columns(self):
+        texts = [(f".{part}", pa.string()) for part in PARTS if part in self.parts]
+        return [*State.saved_columns(self), *texts]
+
+    cdef list take(self, Cells cells, const int32_t[::1] slots):
+        texts = [
+            self.extremes(cells, slots, self.kept(cells, part, slots))[0] for part in PARTS if part in self.parts
+        ]
+        return [*State.take(self, cells, slots), *texts]
+
+    cdef int put(self, Cells cells, const int32_t[::1] slots, list columns, const int32_t[::1] rows) except -1:
+        State.put(self, cells, slots, columns[:1], rows)
+        for part, texts in zip([part for part in PARTS if part in self.parts], columns[1:]):
+            self._put_texts(cells, slots, texts, rows, self.kept(cells, part, slots))
+        return 0
+
+    cdef int _put_texts(self, Cells cells, const int32_t[::1] slots, object texts, const int32_t[::1] rows,
+                        int32_t at) except -1:
+        cdef Column column
+        cdef Py_ssize_t j
+        cdef Py_ssize_t i
+        cdef int64_t kept = 0
+        cdef int32_t begin
+        cdef int32_t end
+        cdef TextCell* cell
+        cdef bint outside = False
+        open_column(texts, &column)
+        with nogil:
+            enter_kernel()
+            for j in range(slots.shape[0]):
+                i = j if rows is None else rows[j]
+                cell = <TextCell*>self.cell(cells, slots[j], at)
+                cell.at = cell.length = 0
+                if not is_valid(&column, i):
+                    continue
+                begin = column.offsets[i]
+                end = column.offsets[i + 1]
+                outside = begin < 0 or end < begin or end > column.offsets[column.n]
+                if outside:
+                    break
+                kept = text_arena_keep(self.fold.arena, column.values + begin, end - begin)
+                if kept < 0:
+                    break
+                cell.at = kept
+                cell.length = <int64_t>(end - begin) + 1
+            leave_kernel()
+        if outside:
+            raise ValueError("a text's offsets are not in order")
+        if kept < 0:
+            raise MemoryError()
         return 0
 
     cdef State fresh(self, bint share):

@@ -8,7 +8,8 @@
  * |---|---|
  * | words | the key, when it is one column of 8 bytes; `nulls` then tells the NULL key (absent: none) |
  * | keys | all other keys: their words up to 16 bytes, where they are in `arena` beyond |
- * | windows | absent when all windows are 0 */
+ * | windows | absent when all windows are 0 |
+ * | changed | 1 when the group has changed since someone took the changed ones; absent until someone wants to */
 #ifndef VELOSTREAM_GROUP_STORE_H
 #define VELOSTREAM_GROUP_STORE_H
 
@@ -46,6 +47,7 @@ typedef struct {
     uint8_t *nulls;
     GroupKey *keys;
     int64_t *windows;
+    uint8_t *changed;
     uint8_t *arena;
     int64_t arena_used, arena_capacity;
 } GroupStore;
@@ -98,6 +100,7 @@ static inline void group_free(GroupStore *store)
     large_array_free(store->nulls, store->capacity);
     large_array_free(store->keys, store->capacity * (int64_t)sizeof(GroupKey));
     large_array_free(store->windows, store->capacity * 8);
+    large_array_free(store->changed, store->capacity);
     large_array_free(store->arena, store->arena_capacity);
 }
 
@@ -106,6 +109,7 @@ static inline int64_t group_bytes(const GroupStore *store)
     int64_t by_slot = store->by_word ? 8 : (int64_t)sizeof(GroupKey);
     by_slot += store->windows != NULL ? 8 : 0;
     by_slot += store->nulls != NULL ? 1 : 0;
+    by_slot += store->changed != NULL ? 1 : 0;
     return store->capacity * by_slot + store->arena_capacity + ((int64_t)sizeof(GroupPlace) << store->bits)
         + ((int64_t)sizeof(GroupMemo) << GROUP_MEMO_BITS);
 }
@@ -165,11 +169,13 @@ static inline int group_resize(GroupStore *store, int64_t after)
     if (group_resize_array((void **)&store->words, 8, before, after) < 0
         || group_resize_array((void **)&store->nulls, 1, before, after) < 0
         || group_resize_array((void **)&store->keys, (int64_t)sizeof(GroupKey), before, after) < 0
-        || group_resize_array((void **)&store->windows, 8, before, after) < 0) {
+        || group_resize_array((void **)&store->windows, 8, before, after) < 0
+        || group_resize_array((void **)&store->changed, 1, before, after) < 0) {
         store->words = NULL;
         store->nulls = NULL;
         store->keys = NULL;
         store->windows = NULL;
+        store->changed = NULL;
         store->count = store->capacity = 0;
         memset(store->places, 0, sizeof(GroupPlace) << store->bits);
         memset(store->memo, 0, sizeof(GroupMemo) << GROUP_MEMO_BITS);
@@ -409,6 +415,18 @@ static inline __attribute__((always_inline)) int group_recall_batch(GroupStore *
     return 0;
 }
 
+static inline void group_mark(GroupStore *store, const int32_t *slots, int64_t n)
+{
+    uint8_t *changed = store->changed;
+    int64_t j;
+
+    if (changed == NULL)
+        return;
+    for (j = 0; j < n; j++)
+        changed[slots[j]] = 1;
+}
+
+/* Whoever finds a slot here is about to change its group: it is marked. */
 static inline int group_assign(GroupStore *store, const KeyRows *keys, const int32_t *rows, int64_t first,
                                const int64_t *windows, int64_t n, int32_t *slots)
 {
@@ -429,6 +447,7 @@ static inline int group_assign(GroupStore *store, const KeyRows *keys, const int
                 : group_assign_batch(store, keys, batch_rows, first + at, batch_windows, m, slots + at, 0);
         if (error < 0)
             return error;
+        group_mark(store, slots + at, m);
     }
     return 0;
 }
@@ -457,7 +476,7 @@ static inline uint64_t group_hash(const GroupStore *store, int64_t slot)
     return sought_hash(store, &key);
 }
 
-/* The slots here of groups of another table with the same layout. 0 or an error. */
+/* The slots here of groups of another table with the same layout; they are marked. 0 or an error. */
 static inline int group_adopt(GroupStore *store, const GroupStore *other, const int32_t *others, int64_t n,
                               int32_t *slots)
 {
@@ -472,6 +491,7 @@ static inline int group_adopt(GroupStore *store, const GroupStore *other, const 
             return (int)slot;
         slots[j] = (int32_t)slot;
     }
+    group_mark(store, slots, n);
     return 0;
 }
 
@@ -523,6 +543,8 @@ static inline int group_compact(GroupStore *store, const int32_t *keep, int64_t 
         }
         if (store->windows != NULL)
             store->windows[j] = store->windows[slot];
+        if (store->changed != NULL)
+            store->changed[j] = store->changed[slot];
     }
     store->count = n;
     store->arena_used = used;
@@ -545,6 +567,51 @@ static inline int group_compact(GroupStore *store, const int32_t *keep, int64_t 
         store->arena_capacity = after;
     }
     return 0;
+}
+
+/* Note from now on which groups change; all that there are count as changed, or none does. 0 or an error. */
+static inline int group_track(GroupStore *store, int changed)
+{
+    int error;
+
+    if (store->capacity == 0 && (error = group_grow(store)) < 0)
+        return error;
+    if (store->changed == NULL)
+        store->changed = (uint8_t *)large_array_grow(NULL, 0, store->capacity);
+    if (store->changed == NULL)
+        return GROUP_NO_MEMORY;
+    memset(store->changed, changed, (size_t)store->count);
+    return 0;
+}
+
+/* How many groups have changed. */
+static inline int64_t group_changed(const GroupStore *store)
+{
+    int64_t slot, changed = 0;
+
+    for (slot = 0; slot < store->count; slot++)
+        changed += store->changed[slot];
+    return changed;
+}
+
+/* The slots (ascending) of all that have changed, and of those from `first` to `stop`; none counts as changed
+ * afterwards. `slots` has room for one more. Gives how many there are. */
+static inline int64_t group_take_changed(GroupStore *store, int64_t first, int64_t stop, int32_t *slots)
+{
+    int64_t at, slot, taken = 0;
+
+    memset(store->changed + first, 1, (size_t)(stop - first));
+    for (at = 0; at < store->count; at += 8) {
+        int64_t end = at + 8 < store->count ? at + 8 : store->count;
+        if (end == at + 8 && key_read64(store->changed + at) == 0)
+            continue;
+        for (slot = at; slot < end; slot++) {
+            slots[taken] = (int32_t)slot;
+            taken += store->changed[slot];
+            store->changed[slot] = 0;
+        }
+    }
+    return taken;
 }
 
 #endif

@@ -21,6 +21,7 @@ cdef extern from "group_store.h" nogil:
         uint8_t* nulls
         GroupKey* keys
         int64_t* windows
+        uint8_t* changed
     int group_init(GroupStore* store, bint by_word, bint keyless)
     void group_free(GroupStore* store)
     int64_t group_bytes(const GroupStore* store)
@@ -31,6 +32,10 @@ cdef extern from "group_store.h" nogil:
                      const int64_t* windows, int64_t n, int32_t* slots)
     int group_adopt(GroupStore* store, const GroupStore* other, const int32_t* others, int64_t n, int32_t* slots)
     int group_compact(GroupStore* store, const int32_t* keep, int64_t n)
+    void group_mark(GroupStore* store, const int32_t* slots, int64_t n)
+    int group_track(GroupStore* store, bint changed)
+    int64_t group_changed(const GroupStore* store)
+    int64_t group_take_changed(GroupStore* store, int64_t first, int64_t stop, int32_t* slots)
 
 
 cdef class GroupTable:
@@ -42,6 +47,7 @@ cdef class GroupTable:
     cdef Py_ssize_t marked
     cdef uint32_t block
     cdef int _begin_block(self) except -1
+    cdef int _check_tracked(self) except -1
     cdef object _column(self, const int32_t[::1] slots, Py_ssize_t column)
     cdef object _words(self, const int32_t[::1] slots)
     cdef object _numbers(self, const int32_t[::1] slots, Py_ssize_t column, KeyKind kind)

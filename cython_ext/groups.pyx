@@ -148,6 +148,57 @@ cdef class GroupTable:
             leave_kernel()
         return distinct[:k]
 
+    @property
+    def tracks(self):
+        """Whether it notes which groups change."""
+        return self.store.changed != NULL
+
+    @property
+    def changed(self):
+        """How many groups have changed since `take_changed`; ValueError before `track`. O(count), 1 byte each."""
+        cdef int64_t changed
+        self._check_tracked()
+        with nogil:
+            enter_kernel()
+            changed = group_changed(&self.store)
+            leave_kernel()
+        return changed
+
+    def track(self, bint changed):
+        """Note from now on which groups change: whoever is given a slot for a key is about to change its group.
+
+        All groups that there are count as changed, or none does.
+        """
+        raise_group_error(group_track(&self.store, changed))
+
+    def mark(self, const int32_t[::1] slots not None):
+        """Note that these groups change; nothing before `track`."""
+        check_rows(slots, self.store.count)
+        if slots.shape[0]:
+            group_mark(&self.store, &slots[0], slots.shape[0])
+
+    def take_changed(self, Py_ssize_t first, Py_ssize_t stop):
+        """Slots (int32, ascending) of the groups that have changed, and of those from `first` to `stop`.
+
+        None counts as changed afterwards.
+        """
+        cdef int32_t[::1] out
+        cdef int64_t taken
+        if not 0 <= first <= stop <= self.store.count:
+            raise IndexError(f"slots {first} to {stop} are not slots of {self.store.count}")
+        slots = np.empty(self.changed + stop - first + 1, dtype=np.int32)
+        out = slots
+        with nogil:
+            enter_kernel()
+            taken = group_take_changed(&self.store, first, stop, &out[0])
+            leave_kernel()
+        return slots[:taken]
+
+    cdef int _check_tracked(self) except -1:
+        if self.store.changed == NULL:
+            raise ValueError("the table does not note which groups change")
+        return 0
+
     cdef int _begin_block(self) except -1:
         cdef void* grown
         if self.marked < self.store.capacity:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,10 @@ import pyarrow as pa
 from velostream.kernels import Cells, GroupTable, KeyEncoder, Keys, select_rows
 from velostream.operators.arrays import fixed, int64s
 from velostream.operators.batch import Failures
+from velostream.operators.rounds import Walk
 from velostream.plan.nodes import AggregateSpec
 from velostream.sql.functions.aggregates import aggregate_kernel, aggregate_state
+from velostream.sql.typenames import type_name
 
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
@@ -24,8 +27,12 @@ class Distinct:
     """The values that were seen in each slot."""
 
     def __init__(self, type: pa.DataType) -> None:
+        self.type = type
         self._encoder = KeyEncoder([type])
         self._seen = GroupTable([type])
+        # For saving: values never change, so those behind the first `_saved` are new.
+        self._saved = 0
+        self._walk = Walk()
 
     def first(self, values: pa.Array, slots: Int32s) -> Int32s:
         """Positions (ascending) of values that their slot has not seen; `values` has one per slot."""
@@ -34,7 +41,35 @@ class Distinct:
     def compact(self, keep: Int32s, slots: int) -> None:
         moved = np.full(slots, -1, dtype=np.int32)
         moved[keep] = np.arange(len(keep), dtype=np.int32)
-        self._seen.retarget(moved)
+        kept = self._seen.retarget(moved)
+        self._saved = int(np.searchsorted(kept, self._saved))
+        self._walk.compact(kept)
+
+    def begin_round(self) -> None:
+        self._walk.begin(self._saved)
+
+    @property
+    def round_done(self) -> bool:
+        return self._walk.done
+
+    def take(self) -> Int32s:
+        """The numbers of new values, and of the next part of the round: for `pairs`."""
+        count = self._seen.count
+        first, stop = self._walk.next(count - self._saved)
+        saved, self._saved = self._saved, count
+        return np.concatenate(
+            [np.arange(first, stop, dtype=np.int32), np.arange(saved, count, dtype=np.int32)]
+        )
+
+    def pairs(self, numbers: Int32s) -> tuple[Int32s, pa.Array]:
+        """The slots and the values of these numbers."""
+        (values,) = self._seen.keys(numbers)
+        return self._seen.windows_of(numbers).astype(np.int32), values
+
+    def put(self, slots: Int32s, values: pa.Array) -> None:
+        """Values that their slots have seen, and that are saved."""
+        self._seen.assign(self._encoder.encode([values]), None, slots.astype(np.int64))
+        self._saved = self._seen.count
 
     @property
     def nbytes(self) -> int:
@@ -62,13 +97,20 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The states of some aggregates: what each one takes, and for each aggregate its state and method."""
+    """The states of some aggregates: what each one takes, and for each aggregate its state and method.
+
+    `names` are those of the input's columns.
+    """
 
     specs: tuple[AggregateSpec, ...]
+    names: tuple[str, ...]
     taken: tuple[Taken, ...]
     types: tuple[pa.DataType | None, ...]
     parts: tuple[frozenset[str], ...]
     reads: tuple[tuple[int, str], ...]
+
+    def name(self, column: int | None) -> str | None:
+        return None if column is None else self.names[column]
 
 
 class Results:
@@ -197,6 +239,46 @@ class Accumulators(Results):
                 seen.compact(keep, self._slots)
         self._slots = len(keep)
 
+    # --- saving -------------------------------------------------------------------------------
+
+    @property
+    def distinct(self) -> dict[int, Distinct]:
+        """The distinct values of those states that keep them, by the state's number."""
+        return {number: seen for number, seen in enumerate(self._distinct) if seen is not None}
+
+    @property
+    def fields(self) -> list[pa.Field]:
+        """The columns of `take`."""
+        return list(self._cells.fields)
+
+    def take(self, slots: Int32s) -> list[pa.Array]:
+        """All of these slots but for the distinct values; see `Cells.take`."""
+        return list(self._cells.take(slots))
+
+    def put(self, slots: Int32s, columns: Sequence[pa.Array], rows: Int32s | None) -> None:
+        """Set slots to rows of what `take` gave; see `Cells.put`."""
+        self._cells.put(slots, columns, rows)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """What each state keeps, of which rows, and in which form (JSON)."""
+        described = []
+        for taken, type, state in zip(
+            self._layout.taken, self._layout.types, self._cells.states, strict=True
+        ):
+            form, version = state.form()
+            described.append(
+                {
+                    "form": form,
+                    "version": version,
+                    "parts": sorted(state.parts),
+                    "argument": self._layout.name(taken.argument),
+                    "type": None if type is None else type_name(type),
+                    "filter": self._layout.name(taken.filter),
+                    "distinct": taken.distinct,
+                }
+            )
+        return described
+
     @property
     def nbytes(self) -> int:
         return int(self._cells.nbytes) + sum(seen.nbytes for seen in self._distinct if seen is not None)
@@ -224,4 +306,4 @@ def _layout(specs: Sequence[AggregateSpec], schema: pa.Schema, count_rows: bool)
         parts.setdefault(_ALL_ROWS, set())
     types = [None if taken.argument is None else schema.field(taken.argument).type for taken in parts]
     kept_parts = tuple(frozenset(kept) for kept in parts.values())
-    return _Layout(tuple(specs), tuple(parts), tuple(types), kept_parts, tuple(reads))
+    return _Layout(tuple(specs), tuple(schema.names), tuple(parts), tuple(types), kept_parts, tuple(reads))

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from velostream.kernels import Cells, GroupTable, Int64State, KeyEncoder, Keys, State, change_ops, select_rows
+from velostream.errors import InternalError
+from velostream.kernels import KEY_HASH_VERSION, GroupTable, KeyEncoder, Keys, change_ops, select_rows
 from velostream.operators.accumulate import Accumulators, Results
-from velostream.operators.arrays import fixed, int64s, mask
+from velostream.operators.arrays import fixed, mask
 from velostream.operators.batch import INSERT, Batch, Failures
 from velostream.operators.expressions import Predicate
+from velostream.operators.groups import Groups, Latest
+from velostream.operators.restoring import Restoring, unusable
+from velostream.operators.saving import Changes, Stateful
 from velostream.plan.nodes import AggregateNode
-from velostream.sql.types import BIGINT, TIMESTAMP
+from velostream.sql.typenames import type_name
+from velostream.sql.types import TIMESTAMP
 from velostream.sql.windows import window_kinds
 
 Int32s = npt.NDArray[np.int32]
@@ -24,6 +30,7 @@ Mask = npt.NDArray[np.bool_]
 
 _MIN, _MAX = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 _NOT_SENT = 255
+_NO_SLOTS = np.zeros(0, dtype=np.int32)
 _REMEMBERED_FAILURES = 100
 # Rows of one batch of results: a lane does not hold all of them at once.
 _RESULT_ROWS = 65_536
@@ -46,39 +53,6 @@ class KeyedPart:
     times: Int64s | None
 
 
-class _Latest:
-    """The greatest event time by slot."""
-
-    def __init__(self) -> None:
-        self._state: State = Int64State(BIGINT, ("greatest",))
-        self._cells = Cells([self._state])
-
-    def update(self, slots: Int32s, times: Int64s, rows: Int32s | None) -> None:
-        self._cells.update(slots, [(fixed(times, BIGINT), None, None)], rows)
-
-    def trace(self, slots: Int32s, times: Int64s, rows: Int32s | None) -> _Latest:
-        after = _Latest.__new__(_Latest)
-        after._cells = self._cells.trace(slots, [(fixed(times, BIGINT), None, None)], rows)
-        after._state = after._cells.states[0]
-        return after
-
-    def merge(self, slots: Int32s, other: _Latest, others: Int32s) -> None:
-        self._cells.merge(slots, other._cells, others)
-
-    def times(self, slots: Int32s) -> Int64s:
-        return int64s(self._state.greatest(self._cells, slots)[0])
-
-    def reserve(self, slots: int) -> None:
-        self._cells.reserve(slots)
-
-    def compact(self, keep: Int32s) -> None:
-        self._cells.compact(keep)
-
-    @property
-    def nbytes(self) -> int:
-        return int(self._cells.nbytes)
-
-
 @dataclass(slots=True)
 class PartialPart:
     """Groups for one lane: `slots` of a table into which the sender has folded a batch. Not changed any more.
@@ -88,7 +62,7 @@ class PartialPart:
 
     table: GroupTable
     accumulators: Accumulators
-    latest: _Latest | None
+    latest: Latest | None
     slots: Int32s
 
 
@@ -152,7 +126,7 @@ class Keyer:
 
     def _fold(
         self, batch: pa.RecordBatch, keys: Keys, times: Int64s | None
-    ) -> tuple[GroupTable, Accumulators, _Latest | None] | None:
+    ) -> tuple[GroupTable, Accumulators, Latest | None] | None:
         """The groups of a batch; None when rows lack a window time: only their owner counts them."""
         windows = None
         if self._node.window is not None:
@@ -165,7 +139,7 @@ class Keyer:
         slots = accumulators.group(table, keys, batch, None, windows, give_slots=times is not None)
         latest = None
         if times is not None and slots is not None:
-            latest = _Latest()
+            latest = Latest()
             latest.reserve(table.count)
             latest.update(slots, times, None)
         return table, accumulators, latest
@@ -177,7 +151,7 @@ class Keyer:
         return next(lane for lane, rows in enumerate(parts) if rows is not None)
 
 
-class Aggregate:
+class Aggregate(Stateful):
     """The groups of one lane, and their state. Owned by the lane.
 
     A window closes when the watermark reaches its end. With `late` update its group is sent then, kept until
@@ -189,24 +163,17 @@ class Aggregate:
     def __init__(self, node: AggregateNode, owns_global: bool = False) -> None:
         self._node = node
         self._owns_global = owns_global
-        self._table = GroupTable([node.input.field(name).type for name in node.keys])
-        self._accumulators = Accumulators(node.aggregates, node.input)
-        self._latest: _Latest | None = None
+        self._groups = Groups(node)
         self._having = None if node.having is None else Predicate(node.having, node.schema)
         self._changes = node.emit == "changes"
-        updates = self._changes or node.late == "update"
-        self._updates = updates
         self._size = 0 if node.window is None else node.window.size_us
-        self._close_after = self._size + (0 if updates else node.allowed_lateness_us)
+        self._close_after = self._size + (0 if self._groups.flagged else node.allowed_lateness_us)
         self._drop_after = self._size + node.allowed_lateness_us
         self._watermark = _MIN
         self._first_window = _MAX
-        # By slot: whether the reader of the output has a row of the group; whether it ever failed. Both are
-        # only kept where a group can be sent more than once.
-        self._sent = np.zeros(0, dtype=np.uint8)
-        self._failed = np.zeros(0, dtype=np.bool_)
         self._failures: list[tuple[str, dict[str, object]]] = []
         self._seen_rows = False
+        self._finished = False
         self.failed_groups = 0
         self.late_rows = 0
         self.failed_rows = 0
@@ -230,10 +197,10 @@ class Aggregate:
             slots = self._fold(part)
         if slots is None or not len(slots):
             return None
+        touched = self._groups.table.touched(slots)
         if self._changes:
-            return self._send(self._table.touched(slots))
-        touched = self._table.touched(slots)
-        return self._send(touched[self._table.windows_of(touched) <= self._bound(self._close_after)])
+            return self._send(touched)
+        return self._send(touched[self._groups.table.windows_of(touched) <= self._bound(self._close_after)])
 
     def _sends_now(self) -> bool:
         """Whether some of the groups that rows go to have to be sent at once."""
@@ -246,13 +213,13 @@ class Aggregate:
         if not (part.batch.num_rows if rows is None else len(rows)):
             return None
         timed = part.times is not None and self._node.window is None
-        slots = self._accumulators.group(
-            self._table, part.keys, part.batch, rows, windows, give_slots=timed or self._sends_now()
+        slots = self._groups.accumulators.group(
+            self._groups.table, part.keys, part.batch, rows, windows, give_slots=timed or self._sends_now()
         )
         self._reserve()
         if timed:
             assert slots is not None and part.times is not None
-            self._latest_of().update(slots, part.times, rows)
+            self._groups.latest_of().update(slots, part.times, rows)
         return slots if self._sends_now() else None
 
     def _merge(self, part: PartialPart) -> Int32s | None:
@@ -268,11 +235,11 @@ class Aggregate:
                 others = others[kept]
         if not len(others):
             return None
-        slots = self._table.adopt(part.table, others)
+        slots = self._groups.table.adopt(part.table, others)
         self._reserve()
-        self._accumulators.merge(slots, part.accumulators, others)
+        self._groups.accumulators.merge(slots, part.accumulators, others)
         if part.latest is not None:
-            self._latest_of().merge(slots, part.latest, others)
+            self._groups.latest_of().merge(slots, part.latest, others)
         return slots if self._sends_now() else None
 
     def _selected(self, part: KeyedPart) -> tuple[Int32s | None, Int64s | None]:
@@ -310,30 +277,19 @@ class Aggregate:
 
     def _process_by_record(self, part: KeyedPart) -> Batch | None:
         rows, windows = self._selected(part)
-        slots = self._table.assign(part.keys, rows, windows)
+        slots = self._groups.table.assign(part.keys, rows, windows)
         if not len(slots):
             return None
         self._reserve()
-        after = self._accumulators.trace(part.batch, slots, rows)
+        after = self._groups.accumulators.trace(part.batch, slots, rows)
         latest = None
         if part.times is not None and self._node.window is None:
-            latest = self._latest_of().trace(slots, part.times, rows)
+            latest = self._groups.latest_of().trace(slots, part.times, rows)
         return self._send(slots, after, latest)
-
-    def _latest_of(self) -> _Latest:
-        if self._latest is None:
-            self._latest = _Latest()
-        self._latest.reserve(self._table.count)
-        return self._latest
 
     def _reserve(self) -> None:
         self._seen_rows = True
-        count = self._table.count
-        self._accumulators.reserve(count)
-        if self._updates and count > len(self._sent):
-            room = max(64, 2 * count) - len(self._sent)
-            self._sent = np.concatenate([self._sent, np.zeros(room, dtype=np.uint8)])
-            self._failed = np.concatenate([self._failed, np.zeros(room, dtype=np.bool_)])
+        self._groups.reserve()
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -349,7 +305,7 @@ class Aggregate:
         closing, dropped = self._bound(self._close_after), self._bound(self._drop_after)
         if self._first_window > closing:
             return
-        windows = self._table.windows
+        windows = self._groups.table.windows
         if not self._changes:
             slots = np.flatnonzero((windows <= closing) & (windows > closed)).astype(np.int32)
             yield from self._send_all(slots[np.argsort(windows[slots], kind="stable")])
@@ -359,16 +315,19 @@ class Aggregate:
     def finish(self) -> Iterator[Batch]:
         """The input has ended: gives all groups that were not sent, and drops everything; as `advance`."""
         if self._owns_global and self._node.global_group and not self._seen_rows:
-            self._table.assign(KeyEncoder([]).encode([], 1))
+            self._groups.table.assign(KeyEncoder([]).encode([], 1))
             self._reserve()
             yield from self._send_all(np.zeros(1, dtype=np.int32))
         elif self._node.window is not None:
             yield from self.advance(_MAX)
         elif not self._changes:
-            yield from self._send_all(np.arange(self._table.count, dtype=np.int32))
-        self._keep(np.zeros(0, dtype=np.int32))
+            yield from self._send_all(np.arange(self._groups.table.count, dtype=np.int32))
+        self._keep(_NO_SLOTS)
+        self._finished = True
 
     def _send_all(self, slots: Int32s) -> Iterator[Batch]:
+        if self._groups.flagged:
+            self._groups.table.mark(slots)
         for start in range(0, len(slots), _RESULT_ROWS):
             batch = self._send(slots[start : start + _RESULT_ROWS])
             if batch is not None:
@@ -380,35 +339,28 @@ class Aggregate:
 
     def _keep(self, slots: Int32s) -> None:
         """Drop all other groups."""
-        if len(slots) == self._table.count:
-            return
-        self._accumulators.compact(slots)
-        if self._latest is not None:
-            self._latest.compact(slots)
-        if self._updates:
-            self._sent = self._sent[slots]
-            self._failed = self._failed[slots]
-        self._table.compact(slots)
-        self._first_window = int(self._table.windows.min()) if len(slots) else _MAX
+        self._groups.keep(slots)
+        self._first_window = int(self._groups.table.windows.min()) if len(slots) else _MAX
 
     # --- out ----------------------------------------------------------------------------------
 
     def _send(
-        self, slots: Int32s, after: Results | None = None, latest: _Latest | None = None
+        self, slots: Int32s, after: Results | None = None, latest: Latest | None = None
     ) -> Batch | None:
         """Rows of these slots as they are, or as traced states tell (one per entry of `slots`)."""
         n = len(slots)
         if not n:
             return None
         cells = slots if after is None else np.arange(n, dtype=np.int32)
-        columns = self._table.keys(slots)
+        groups = self._groups
+        columns = groups.table.keys(slots)
         times: Int64s | None = None
         if self._node.window is not None:
-            starts = self._table.windows_of(slots)
+            starts = groups.table.windows_of(slots)
             ends = np.where(starts > _MAX - self._size, _MAX, starts + self._size)
             columns += [fixed(starts, TIMESTAMP), fixed(ends, TIMESTAMP)]
             times = ends - 1
-        results, failures = (self._accumulators if after is None else after).results(cells)
+        results, failures = (groups.accumulators if after is None else after).results(cells)
         data = pa.RecordBatch.from_arrays(columns + results, schema=self._node.schema)
         passes, failed = None, failures.mask if failures else None
         if self._having is not None:
@@ -418,10 +370,10 @@ class Aggregate:
                 failed = failures.mask
         if failed is not None:
             self._note(data, slots, failures, failed)
-        if self._latest is not None:
-            latest = self._latest if latest is None else latest
+        if groups.latest is not None:
+            latest = groups.latest if latest is None else latest
             times = latest.times(cells)
-        ops = change_ops(slots, failed, passes, self._sent if self._updates else None)
+        ops = change_ops(slots, failed, passes, groups.sent if groups.flagged else None)
         keep = ops != _NOT_SENT
         if not keep.all():
             if not keep.any():
@@ -432,10 +384,10 @@ class Aggregate:
 
     def _note(self, data: pa.RecordBatch, slots: Int32s, failures: Failures, failed: Mask) -> None:
         for row in np.flatnonzero(failed):
-            if self._updates:
-                if self._failed[slots[row]]:
+            if self._groups.flagged:
+                if self._groups.failed[slots[row]]:
                     continue
-                self._failed[slots[row]] = True
+                self._groups.failed[slots[row]] = True
             self.failed_groups += 1
             if len(self._failures) < _REMEMBERED_FAILURES:
                 names = data.schema.names[: data.num_columns - len(self._node.aggregates)]
@@ -451,18 +403,87 @@ class Aggregate:
 
     @property
     def open_groups(self) -> int:
-        return int(self._table.count)
+        return int(self._groups.table.count)
 
     @property
     def open_windows(self) -> int:
         """Distinct windows that have not closed."""
         if self._node.window is None:
             return 0
-        windows = self._table.windows
+        windows = self._groups.table.windows
         return len(np.unique(windows[windows > self._bound(self._close_after)]))
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory that the state holds."""
-        latest = 0 if self._latest is None else self._latest.nbytes
-        return int(self._table.nbytes + self._accumulators.nbytes + latest + 2 * len(self._sent))
+        return self._groups.nbytes
+
+    # --- saving -------------------------------------------------------------------------------
+
+    def describe_state(self) -> dict[str, Any]:
+        """See `Stateful`; HAVING is no part of it."""
+        node = self._node
+        window = None
+        if node.window is not None:
+            window = {"kind": node.window.kind, "time": node.window.time, "size_us": node.window.size_us}
+        return {
+            "kind": "aggregate",
+            "version": 1,
+            "key_hash": KEY_HASH_VERSION,
+            "keys": [{"name": name, "type": type_name(node.input.field(name).type)} for name in node.keys],
+            "window": window,
+            "states": self._groups.accumulators.describe(),
+            "emit": node.emit,
+            "late": node.late,
+            "allowed_lateness_us": node.allowed_lateness_us,
+        }
+
+    def take_changes(self) -> Changes:
+        """See `Stateful`. The tables are those of `Groups`.
+
+        The values: `watermark` (null: none), which says what was dropped; `seen_rows`, whether there was
+        ever a row; `finished`, whether the input has ended, which drops all.
+        """
+        tables, begins, ends = self._groups.take()
+        values = {
+            "watermark": self._watermark if self._watermark > _MIN else None,
+            "seen_rows": self._seen_rows,
+            "finished": self._finished,
+        }
+        return Changes(tables, values, begins, ends)
+
+    def restore(self, changes: Iterable[Changes], lanes: int, lane: int, key_groups: int) -> None:
+        """See `Stateful`. Groups keep their order per lane that saved them, not among those.
+
+        All lanes save at one point of the input, with one watermark: where they differ, some have had nothing
+        to save since, and the greatest one is that of all.
+        """
+        if self._seen_rows or self._watermark > _MIN or self._groups.table.count:
+            raise InternalError("only an aggregation that has processed nothing can be restored")
+        restoring = Restoring(self._groups, lanes, lane, key_groups)
+        for change in changes:
+            restoring.add(change.tables)
+            watermark, seen_rows, finished = _values(change.values)
+            self._watermark = max(self._watermark, watermark)
+            self._seen_rows |= seen_rows
+            if finished:
+                restoring.keep(_NO_SLOTS)
+        windows = self._groups.table.windows
+        if self._node.window is not None:
+            restoring.keep(np.flatnonzero(windows > self._bound(self._drop_after)).astype(np.int32))
+            windows = self._groups.table.windows
+        self._first_window = int(windows.min()) if len(windows) else _MAX
+        restoring.finish()
+
+
+def _values(values: Mapping[str, Any]) -> tuple[int, bool, bool]:
+    """Watermark, seen_rows and finished of saved values."""
+    if set(values) != {"watermark", "seen_rows", "finished"}:
+        raise unusable(f"it has the values {', '.join(sorted(values))}")
+    watermark = _MIN if values["watermark"] is None else values["watermark"]
+    if type(watermark) is not int or not _MIN <= watermark <= _MAX:
+        raise unusable(f"it has the watermark {watermark!r}")
+    for name in ("seen_rows", "finished"):
+        if type(values[name]) is not bool:
+            raise unusable(f"its value '{name}' is {values[name]!r}")
+    return watermark, values["seen_rows"], values["finished"]

@@ -32,3 +32,12 @@ def int64s(column: pa.Array) -> npt.NDArray[np.int64]:
         return np.empty(0, dtype=np.int64)
     whole = np.frombuffer(values, dtype=np.int64, count=column.offset + len(column))
     return whole[column.offset :]
+
+
+def uint8s(column: pa.Array) -> npt.NDArray[np.uint8]:
+    """The values of an array of uint8; what stands at NULLs means nothing."""
+    values = column.buffers()[1]
+    if values is None or not len(column):
+        return np.empty(0, dtype=np.uint8)
+    whole = np.frombuffer(values, dtype=np.uint8, count=column.offset + len(column))
+    return whole[column.offset :]
