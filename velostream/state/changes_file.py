@@ -1,4 +1,4 @@
-"""The file of an epoch's changes: all stages and lanes, one Arrow IPC stream per table, then the index.
+"""A file of changes: what all lanes of stages gave for one epoch, an Arrow IPC stream per table, an index.
 
     0         the tables, one after another, each an IPC stream of one batch (buffers compressed by LZ4)
     index_at  the index, to the end of the file: JSON, a list of parts
@@ -91,7 +91,7 @@ class ChangesFile:
     def write(
         cls, path: Path, epoch: int, session: int, operators: Mapping[str, Sequence[Changes | None]]
     ) -> ChangesFile:
-        """Write the changes of an epoch, down to the disk. Raises StateError, and leaves no file then."""
+        """Write changes, of stages by lane, down to the disk. Raises StateError, and leaves no file then."""
         parts: list[SavedPart] = []
         tail: list[tuple[int, int]] = []
 

@@ -3,9 +3,9 @@
     lock                 who has the folder (`lock.py`)
     manifest.json        the last commit (`manifest.py`)
     manifest.json.new    the next one while it is written
-    epochs/              one file of changes per commit (`changes_file.py`), those that are still needed
+    epochs/              a file of changes per commit and stage (`changes_file.py`), those still needed
 
-A commit writes the file of changes, then the manifest beside the last one, both down to the disk, and renames
+A commit writes the files of changes, then the manifest beside the last one, both down to the disk, and renames
 the manifest. So a crash leaves the last commit or this one, each whole, and files that no manifest names; the
 next `open` removes those.
 """
@@ -140,13 +140,22 @@ class StateStore:
             yield ChangesFile.open(self._epochs / entry.name, entry)
 
     def _write_changes(self, epoch: Epoch) -> None:
-        if not any(changes is not None for lanes in epoch.operators.values() for changes in lanes):
-            return
-        # Never the name of a file that was there before: a savepoint may hold that one.
-        name = f"{epoch.number:012}-{secrets.token_hex(4)}.changes"
-        file = ChangesFile.write(self._epochs / name, epoch.number, self._session, epoch.operators)
-        durable.sync_folder(self._epochs)
-        self._rounds.add(file)
+        """Each stage has a file of its own, so that one that changes slowly keeps nothing of a busy one."""
+        files = [
+            # Never the name of a file that was there before: a savepoint may hold that one.
+            ChangesFile.write(
+                self._epochs / f"{epoch.number:012}-{secrets.token_hex(4)}.changes",
+                epoch.number,
+                self._session,
+                {stage: lanes},
+            )
+            for stage, lanes in epoch.operators.items()
+            if any(changes is not None for changes in lanes)
+        ]
+        if files:
+            durable.sync_folder(self._epochs)
+        for file in files:
+            self._rounds.add(file)
 
     def _write_manifest(self, manifest: Manifest) -> None:
         new = self.folder / _NEXT

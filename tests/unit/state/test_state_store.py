@@ -304,7 +304,7 @@ def _fail(call: Callable[..., Any], at: int, number: int) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "at"), [("write", 1), *(("fsync", at) for at in range(1, 5)), ("replace", 1)]
+    ("name", "at"), [("write", 1), ("write", 4), *(("fsync", at) for at in range(1, 6)), ("replace", 1)]
 )
 def test_a_commit_that_the_disk_refused_can_be_repeated(
     name: str, at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -312,7 +312,8 @@ def test_a_commit_that_the_disk_refused_can_be_repeated(
     store = StateStore(tmp_path, "job")
     store.open()
     store.commit(epoch(1, changes({1: 1})))
-    second = epoch(2, changes({2: 2}, begins=False))
+    # A repeated beginning of a round would look like the end of that round.
+    second = epoch(2, operators={"bars": [changes({2: 2}, begins=True)], "more": [changes({4: 4})]})
     with monkeypatch.context() as patch:
         patch.setattr(os, name, _fail(getattr(os, name), at, errno.ENOSPC))
         with pytest.raises(StateError, match="No space left on device") as caught:
@@ -323,9 +324,10 @@ def test_a_commit_that_the_disk_refused_can_be_repeated(
     store.close()
     manifest = store.open()
     assert manifest is not None
-    assert [file.epoch for file in manifest.files] == [1, 2, 3]
+    assert [file.epoch for file in manifest.files] == [1, 2, 2, 3]
     assert rows_of(store.changes(manifest, "bars")) == {1: 1, 2: 2, 3: 3}
-    assert len(_files(tmp_path)) == 5
+    assert rows_of(store.changes(manifest, "more")) == {4: 4}
+    assert len(_files(tmp_path)) == 6
     store.close()
 
 
