@@ -96,7 +96,7 @@ test-debug: build-debug
 	    tests/unit/formats tests/unit/operators \
 	    tests/properties/test_scan.py tests/properties/test_json_decoder.py tests/properties/test_csv_decoder.py \
 	    tests/properties/test_text_encoder.py tests/properties/test_aggregate_twin.py \
-	    tests/properties/test_doubles.py $(ARGS)
+	    tests/properties/test_doubles.py tests/properties/test_record_batches.py $(ARGS)
 
 $(VENV)/.fuzz: $(VENV)/.installed
 	@$(PY) -m pip install -q --disable-pip-version-check --only-binary :all: 'atheris>=3,<4' || \
@@ -116,7 +116,8 @@ fuzz-coverage: $(VENV)/.installed
 	cp cython_ext/__init__.py build/coverage/cython_ext/
 	find build/coverage -name '*.gcda' -delete
 	PYTHONSAFEPATH=1 PYTHONPATH=build/coverage:. $(PY) -m pytest -q -p no:cacheprovider tests/fuzz tests/unit/kernels \
-	    tests/unit/formats tests/properties/test_json_decoder.py tests/properties/test_csv_decoder.py
+	    tests/unit/formats tests/properties/test_json_decoder.py tests/properties/test_csv_decoder.py \
+	    tests/properties/test_record_batches.py
 	$(PY) -m tests.fuzz.coverage build/coverage/objects
 
 check: build
