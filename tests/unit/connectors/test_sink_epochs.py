@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pyarrow as pa
@@ -128,6 +130,34 @@ def test_a_restart_goes_on_behind_the_last_commit(
     assert velostream.committed(path).complete or (not bounded and name in TEXT)
     hidden = [entry for entry in os.listdir(folder) if entry.startswith(".")]
     assert [entry for entry in hidden if not entry.endswith(".committed")] == []
+
+
+@pytest.mark.parametrize("name", ["out.ndjson", "out.csv.gz", "out.parquet", "out-{part}.parquet"])
+def test_rows_are_written_while_others_are_committed_and_read(tmp_path: Path, name: str) -> None:
+    writer = sink(tmp_path, name).open(SCHEMA, bounded=True)
+    tokens: SimpleQueue[Any] = SimpleQueue()
+
+    def commit_all() -> None:
+        while (token := tokens.get()) is not None:
+            writer.prepare(token)
+            writer.publish(token)
+
+    with ThreadPoolExecutor(2) as pool:
+        reading = pool.submit(lambda: list(velostream.committed(tmp_path / name).follow()))
+        committing = pool.submit(commit_all)
+        for number in range(120):
+            write(writer, range(number * 7, number * 7 + 7))
+            if number % 3 == 2:
+                tokens.put(writer.cut())
+        tokens.put(None)
+        committing.result(60)
+        writer.close(True)
+        pieces = reading.result(60)
+    if isinstance(pieces[0], bytes):
+        ids = ids_in(b"".join(pieces))
+    else:
+        ids = pa.Table.from_batches(pieces)["id"].to_pylist()
+    assert ids == list(range(840))
 
 
 # --- killed -------------------------------------------------------------------------------------

@@ -346,6 +346,9 @@ def test_a_folder_gets_files_of_the_size_asked_for(tmp_path: Path) -> None:
     writer = sink(f"{folder}/", format="parquet", format_options=options).open(SCHEMA, bounded=True)
     for begin in range(0, 50, 10):
         write(writer, range(begin, begin + 10), 100)
+    # Full ones are made at once: a job that does not commit comes to that nowhere else.
+    made = sorted(entry for entry in os.listdir(folder) if entry.endswith(".part"))
+    assert made == [".part-000001.parquet.part", ".part-000002.parquet.part"]
     assert numbered(folder) == {}
     writer.close(True)
     assert numbered(folder) == {
@@ -498,3 +501,17 @@ def test_lines_on_a_terminal_have_left_before_a_commit(monkeypatch: pytest.Monke
     assert shown.getvalue() == b""
     commit(writer)
     assert shown.getvalue() == b'{"id":0,"text":"0"}\n'
+
+
+def test_files_made_before_the_first_commit_are_shown_by_it(tmp_path: Path) -> None:
+    path = tmp_path / "out-{part}.parquet"
+    writer = sink(path, format_options={"roll_size": "2KiB"}).open(SCHEMA, bounded=False)
+    for begin in range(0, 50, 10):
+        write(writer, range(begin, begin + 10), 100)
+    assert numbered(tmp_path) == {}
+    token = commit(writer)
+    assert list(numbered(tmp_path)) == ["out-000001.parquet", "out-000002.parquet"]
+    writer.close(False)
+    writer = sink(path, format_options={"roll_size": "2KiB"}).open(SCHEMA, False, token)
+    writer.close(True)
+    assert [id for ids in numbered(tmp_path).values() for id in ids] == list(range(50))

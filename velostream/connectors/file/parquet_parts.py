@@ -192,8 +192,12 @@ class ParquetParts:
             )
         spool = self._spools.get(self._number)
         if spool is not None and self._names.rolling and spool.length >= self._options.roll_bytes:
+            full, spool = self._number, None
             self._seal()
-            spool = None
+            if not self._cut:
+                # Nobody else may come to make files of them, and spools take room.
+                self._make(full)
+                self._drop_spool(full)
         (spool or self._open_spool()).write(payload)
         self._rows += rows
         self._uncut += rows
@@ -256,7 +260,7 @@ class ParquetParts:
                 with suppress(ConnectorError):
                     rows.close(False)
                 raise
-            if self._cut:
+            if self._cut or names.rolling:
                 file.sync()
         except OSError as exc:
             file.close()
@@ -287,15 +291,18 @@ class ParquetParts:
                 raise cannot("write", self.path, exc) from exc
 
     def _drop(self, numbers: Sequence[int]) -> None:
-        """Forget spools whose rows are shown."""
+        """Forget what is shown."""
         for number in numbers:
-            spool = self._spools.pop(number, None)
-            if spool is not None:
-                spool.close()
-            remove(self._names.spool(number))
+            self._drop_spool(number)
             self._made.discard(number)
         while self._sealed and self._sealed[0] in numbers:
             self._sealed.popleft()
+
+    def _drop_spool(self, number: int) -> None:
+        spool = self._spools.pop(number, None)
+        if spool is not None:
+            spool.close()
+        remove(self._names.spool(number))
 
     def _say(self, token: Any, complete: bool) -> None:
         content = {"epoch": token["epoch"], "complete": complete, **self._layout}
