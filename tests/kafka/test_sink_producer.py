@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
 from collections.abc import Iterator
 
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
-from tests.kafka.broker import Broker
-from tests.kafka.conftest import start
 from tests.kafka.topics import Topics
 from velostream.connectors.kafka.client import FencedError
 from velostream.connectors.kafka.producer import BatchProducer, TransactionalProducer
@@ -135,89 +129,6 @@ def test_a_batch_above_max_request_size_is_not_sent(kafka_address: str, topics: 
     with pytest.raises(ConnectorError, match=r"a record batch of \d+ bytes is above max.request.size"):
         producer.send("any", 0, record_batch(b"x" * 2000), 1)
     producer.close()
-
-
-@pytest.fixture(scope="module")
-def mortal() -> Iterator[Broker]:
-    """A broker that tests may pause and kill."""
-    broker = Broker()
-    try:
-        start(broker)
-        yield broker
-    finally:
-        broker.close()
-
-
-def test_a_paused_broker_makes_writers_wait_and_loses_nothing(mortal: Broker) -> None:
-    with Topics(mortal.address) as topics:
-        topic = topics.create()
-        producer = producer_of(mortal.address, buffer_memory=100_000, request_timeout_ms=1000)
-        producer.send(topic, 0, record_batch(b"first"), 1)
-        producer.flush()
-        sent: list[int] = []
-
-        def write() -> None:
-            for i in range(50):
-                producer.send(topic, 0, record_batch(b"%03d" % i + b"x" * 10_000), 1)
-                sent.append(i)
-
-        os.kill(mortal.pid, signal.SIGSTOP)
-        writer = threading.Thread(target=write)
-        writer.start()
-        # Longer than a request may take, so that it is sent again.
-        writer.join(1.5)
-        waiting = len(sent)
-        os.kill(mortal.pid, signal.SIGCONT)
-        writer.join(30)
-        producer.flush()
-
-        # As many as fit into buffer.memory.
-        assert waiting == 9
-        assert [record.value[:5] for record in topics.consume(topic, 51) if record.value] == [
-            b"first",
-            *(b"%03dxx" % i for i in range(50)),
-        ]
-        producer.close()
-
-
-def test_closing_beside_a_paused_broker_does_not_take_long(mortal: Broker) -> None:
-    with Topics(mortal.address) as topics:
-        topic = topics.create()
-        producer = producer_of(mortal.address)
-        os.kill(mortal.pid, signal.SIGSTOP)
-        producer.send(topic, 0, record_batch(b"a"), 1)
-
-        begun = time.monotonic()
-        producer.close(complete=False)
-        seconds = time.monotonic() - begun
-        os.kill(mortal.pid, signal.SIGCONT)
-
-        assert seconds < 5
-
-
-def test_a_broker_that_is_away_gets_what_it_missed_or_is_an_error_in_time(mortal: Broker) -> None:
-    with Topics(mortal.address) as topics:
-        topic = topics.create()
-        patient, hasty = producer_of(mortal.address), producer_of(mortal.address, delivery_timeout_ms=1000)
-        for producer in (patient, hasty):
-            producer.send(topic, 0, record_batch(b"before"), 1)
-            producer.flush()
-
-        mortal.kill()
-        for i in range(20):
-            patient.send(topic, 0, record_batch(b"%d" % i), 1)
-        hasty.send(topic, 0, record_batch(b"never"), 1)
-        with pytest.raises(ConnectorError, match="nothing was acknowledged for 1 s"):
-            hasty.flush()
-        hasty.close(complete=False)
-        mortal.start()
-        patient.close()
-
-        assert [record.value for record in topics.consume(topic, 22)] == [
-            b"before",
-            b"before",
-            *(b"%d" % i for i in range(20)),
-        ]
 
 
 # Transactions.

@@ -375,7 +375,7 @@ class _Composition:
 
 def _store_schemas(kinds: Kinds) -> None:
     """Every dataclass as `schema/<group>/<kind>`, for YAML files to inherit; a connector's also as the
-    option `<group>/<kind>`."""
+    option `<group>/<kind>`, unless a file of that name gives it values."""
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
@@ -387,7 +387,8 @@ def _store_schemas(kinds: Kinds) -> None:
     for group in NAMED_GROUPS:
         for kind, config in kinds.in_yaml(group).items():
             store.store(group=f"schema/{group}", name=kind, node=config)
-            store.store(group=group, name=kind, node=config)
+            if not (conf_dir() / group / f"{kind}.yaml").exists():
+                store.store(group=group, name=kind, node=config)
 
 
 def _pop_chosen(there: Any) -> dict[str, Tree]:

@@ -85,6 +85,15 @@ def missing_topic(topic: str, topics: Iterable[str], settings: ClientSettings, h
     )
 
 
+class _InvalidRecord(kafka_errors.BrokerResponseError):  # type: ignore[misc]
+    """Of the broker's errors one that aiokafka does not know by its number: it would be an unknown one."""
+
+    errno = 87
+    message = "INVALID_RECORD"
+
+
+kafka_errors.kafka_errors.setdefault(_InvalidRecord.errno, _InvalidRecord)
+
 # What an error of aiokafka means, and the way out; looked up by class, the most special first.
 _MEANINGS: tuple[tuple[type[BaseException], str, str], ...] = (
     (
@@ -158,7 +167,7 @@ _MEANINGS: tuple[tuple[type[BaseException], str, str], ...] = (
         "set `timestamp: clock`, or the topic's message.timestamp.before.max.ms and .after.max.ms",
     ),
     (
-        kafka_errors.CorruptRecordException,
+        kafka_errors.for_code(_InvalidRecord.errno),
         "the broker does not take a record",
         "a compacted topic needs keys: set `key` of the sink",
     ),

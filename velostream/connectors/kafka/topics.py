@@ -73,7 +73,9 @@ async def _create(
 
     from velostream.connectors.kafka.client import connector_error
 
-    new = NewTopic(topic, create.partitions, create.replication, topic_configs=flat_config(create.config))
+    new = NewTopic(topic, create.partitions, 1, topic_configs=flat_config(create.config))
+    # Its constructor takes no -1, the broker does.
+    new.replication_factor = create.replication
     response = await client.create_topics([new])
     for _, code, message in response.topic_errors:
         error = for_code(code)

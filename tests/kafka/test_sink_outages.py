@@ -1,0 +1,148 @@
+"""Brokers that are paused, killed and started again while the sink writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kafka.broker import Broker
+from tests.kafka.conftest import start
+from tests.kafka.jobs import make
+from tests.kafka.test_sink_producer import producer_of, record_batch
+from tests.kafka.topics import Topics
+from velostream.config.schema import ProcessorConfig
+from velostream.connectors.generator.source import GeneratorSourceConfig
+from velostream.connectors.kafka.sink import KafkaSinkConfig
+from velostream.errors import ConnectorError
+
+
+@pytest.fixture(scope="module")
+def mortal() -> Iterator[Broker]:
+    """A broker that tests may pause and kill."""
+    broker = Broker()
+    try:
+        start(broker)
+        yield broker
+    finally:
+        broker.close()
+
+
+def test_a_paused_broker_makes_writers_wait_and_loses_nothing(mortal: Broker) -> None:
+    with Topics(mortal.address) as topics:
+        topic = topics.create()
+        producer = producer_of(mortal.address, buffer_memory=100_000, request_timeout_ms=1000)
+        producer.send(topic, 0, record_batch(b"first"), 1)
+        producer.flush()
+        sent: list[int] = []
+
+        def write() -> None:
+            for i in range(50):
+                producer.send(topic, 0, record_batch(b"%03d" % i + b"x" * 10_000), 1)
+                sent.append(i)
+
+        os.kill(mortal.pid, signal.SIGSTOP)
+        writer = threading.Thread(target=write)
+        writer.start()
+        # Longer than a request may take, so that it is sent again.
+        writer.join(1.5)
+        waiting = len(sent)
+        os.kill(mortal.pid, signal.SIGCONT)
+        writer.join(30)
+        producer.flush()
+
+        # As many as fit into buffer.memory.
+        assert waiting == 9
+        assert [record.value[:5] for record in topics.consume(topic, 51) if record.value] == [
+            b"first",
+            *(b"%03dxx" % i for i in range(50)),
+        ]
+        producer.close()
+
+
+def test_closing_beside_a_paused_broker_does_not_take_long(mortal: Broker) -> None:
+    with Topics(mortal.address) as topics:
+        topic = topics.create()
+        producer = producer_of(mortal.address)
+        os.kill(mortal.pid, signal.SIGSTOP)
+        producer.send(topic, 0, record_batch(b"a"), 1)
+
+        begun = time.monotonic()
+        producer.close(complete=False)
+        seconds = time.monotonic() - begun
+        os.kill(mortal.pid, signal.SIGCONT)
+
+        assert seconds < 5
+
+
+def test_a_broker_that_is_away_gets_what_it_missed_or_is_an_error_in_time(mortal: Broker) -> None:
+    with Topics(mortal.address) as topics:
+        topic = topics.create()
+        patient, hasty = producer_of(mortal.address), producer_of(mortal.address, delivery_timeout_ms=1000)
+        for producer in (patient, hasty):
+            producer.send(topic, 0, record_batch(b"before"), 1)
+            producer.flush()
+
+        mortal.kill()
+        for i in range(20):
+            patient.send(topic, 0, record_batch(b"%d" % i), 1)
+        hasty.send(topic, 0, record_batch(b"never"), 1)
+        with pytest.raises(ConnectorError, match="nothing was acknowledged for 1 s"):
+            hasty.flush()
+        hasty.close(complete=False)
+        mortal.start()
+        patient.close()
+
+        assert [record.value for record in topics.consume(topic, 22)] == [
+            b"before",
+            b"before",
+            *(b"%d" % i for i in range(20)),
+        ]
+
+
+def test_a_job_waits_for_a_paused_broker_in_bounded_memory_and_goes_on(mortal: Broker) -> None:
+    with Topics(mortal.address) as topics:
+        topic = topics.create(2)
+        job = make(
+            "SELECT id, pad FROM rows",
+            {
+                "rows": GeneratorSourceConfig(
+                    schema={"id": "BIGINT", "pad": "VARCHAR"},
+                    columns={
+                        "id": {"distribution": "sequence", "start": 0, "step": 1},
+                        "pad": {"distribution": "choice", "pattern": "x{:0100d}", "count": 2},
+                    },
+                    count=300_000,
+                )
+            },
+            processor=ProcessorConfig(version="v1", block_records=5000, block_size="1MiB", queue_size="2MiB"),
+            sink=KafkaSinkConfig(
+                brokers=mortal.address,
+                topic=topic,
+                options={"buffer.memory": 4_000_000, "request.timeout.ms": 2000},
+            ),
+        )
+        job.start()
+        try:
+            deadline = time.monotonic() + 30
+            while job.progress().rows_out < 20_000 and time.monotonic() < deadline:
+                job.wait(0.01)
+            os.kill(mortal.pid, signal.SIGSTOP)
+            # Until nothing moves any more.
+            before, now = -1, 0
+            while before != now:
+                before = now
+                job.wait(0.5)
+                now = job.progress().rows_out
+        finally:
+            os.kill(mortal.pid, signal.SIGCONT)
+        assert 20_000 <= now < 250_000
+        assert job.wait(60)
+
+        records = topics.consume(topic, 300_000)
+        assert sorted(json.loads(record.value or b"")["id"] for record in records) == list(range(300_000))
