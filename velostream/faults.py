@@ -16,16 +16,18 @@ VARIABLE = "VELOSTREAM_FAULT"
 _lock = Lock()
 
 
-def _parse(text: str) -> dict[str, int]:
-    """`name:count,name:count`, the count 1 unless given."""
-    points: dict[str, int] = {}
-    for entry in filter(None, text.split(",")):
+_left: dict[str, int] = {}
+
+
+def arm(points: str) -> None:
+    """Die at these points: `name:count,name:count`, the count 1 unless given. Others are disarmed."""
+    _left.clear()
+    for entry in filter(None, points.split(",")):
         name, _, count = entry.partition(":")
-        points[name.strip()] = int(count or 1)
-    return points
+        _left[name.strip()] = int(count or 1)
 
 
-_left = _parse(os.environ.get(VARIABLE, ""))
+arm(os.environ.get(VARIABLE, ""))
 
 
 def fault(name: str) -> None:

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 from velostream.cli.arguments import Arguments
 from velostream.cli.command import outputs_dir
 from velostream.cli.process import without_pandas
+from velostream.config.schema import RESUME
 from velostream.errors import Problems, VelostreamError, Where, raise_all
 
 if TYPE_CHECKING:
     from velostream.config.build import Composed, Kinds
     from velostream.config.compose import Composer
+    from velostream.config.schema import JobConfig
 
 
 def all_kinds() -> Kinds:
@@ -63,12 +65,17 @@ class Request:
     def compose(self, more: Sequence[str] = (), run_dir: Callable[[str], Path] | None = None) -> Composed:
         """The job that the arguments describe, with `more` overrides; by default its output folder is a new
         one under `outputs/<job name>` and its state in `outputs/state` (named here, made by whoever runs it).
-        With a `run_dir` of the caller's the state is in that run's folder. A bare query has neither."""
+        A job that goes on from saved state has the folder of the run that saved it. With a `run_dir` of the
+        caller's the state is in that run's folder. A bare query has neither."""
         if self.arguments.sql is not None:
             return self._query(self.arguments.sql, more)
         overrides = [*self.arguments.overrides, *more]
         if run_dir is None:
-            return self.composer.compose(overrides, run_dir=new_run_dir, state_dir=state_dir)
+            composed = self.composer.compose(overrides, run_dir=new_run_dir, state_dir=state_dir)
+            former = former_dir(composed.job)
+            if former is None:
+                return composed
+            return self.composer.compose(overrides, run_dir=lambda _: former, state_dir=state_dir)
         own = run_dir
         return self.composer.compose(overrides, run_dir=own, state_dir=lambda name: own(name) / "state")
 
@@ -93,6 +100,21 @@ class Request:
 def state_dir(name: str) -> Path:
     """The folder of a job's state."""
     return outputs_dir() / "state" / name
+
+
+def former_dir(job: JobConfig) -> Path | None:
+    """The folder of the run that this one goes on from, so that its results are whole in one place."""
+    if not job.state.path or job.state.start != RESUME or job.delivery.guarantee == "best_effort":
+        return None
+    if not (Path(job.state.path) / "manifest.json").exists():
+        return None
+    from velostream.state.manifest import read_manifest
+
+    try:
+        manifest = read_manifest(Path(job.state.path))
+    except VelostreamError:
+        return None  # the run says so when it takes the folder
+    return Path(manifest.output_dir) if manifest is not None and manifest.output_dir else None
 
 
 def new_run_dir(name: str) -> Path:

@@ -26,8 +26,13 @@ def summary_lines(report: Report, folder: Path | None) -> Iterator[str]:
     yield from _labelled("rate", [_rate(report)])
     yield from _labelled("stages", aligned([_stage(stage) for stage in report.stages]))
     yield from _labelled("lanes", aligned([_lane(lane) for lane in report.lanes]))
+    if report.resumed_epoch:
+        yield from _labelled("resumed", [f"from epoch {count(report.resumed_epoch)}"])
+    if report.epochs > report.resumed_epoch:
+        yield from _labelled("commits", [count(report.epochs - report.resumed_epoch)])
     if report.open_windows:
-        yield from _labelled("open", [f"{count(report.open_windows)} windows, not emitted"])
+        saved = "saved for the next start" if report.epochs else "not emitted"
+        yield from _labelled("open", [f"{count(report.open_windows)} windows, {saved}"])
     yield from _labelled("failures", report.failures)
     if report.dead_letters:
         yield from _labelled("failed to", [shown(report.dead_letters)])

@@ -256,6 +256,42 @@ class SinkWriter(ABC):
         return 0
 
 
+# The number that a transaction commits to know of none.
+FORGOTTEN = 0
+
+
+class Transaction(ABC):
+    """Makes rows of sinks visible, and keeps the number of the epoch that they are of, both at once.
+
+    What it has committed decides what a job goes on from. Methods are called one at a time, not on the loop
+    of jobs. All raise ConnectorError.
+    """
+
+    @property
+    @abstractmethod
+    def identity(self) -> Any:
+        """Equal for two that commit as one."""
+
+    @abstractmethod
+    def open(self) -> int | None:
+        """Take over from whoever had it, whose open transaction is taken back.
+
+        Gives the number that was committed last, None when there is none.
+        """
+
+    @abstractmethod
+    def begin(self) -> None:
+        """What sinks write from now on, up to their `cut`, belongs to this transaction."""
+
+    @abstractmethod
+    def commit(self, number: int) -> None:
+        """Commit all that was written since `begin`, and the number."""
+
+    @abstractmethod
+    def close(self, complete: bool) -> None:
+        """Take back what is open, and give up all resources; may be called twice."""
+
+
 class Sink(ABC):
     """A place for output. Making one touches nothing."""
 
@@ -270,6 +306,17 @@ class Sink(ABC):
         """The best that it can promise: best_effort, at_least_once (rows written behind the last commit
         appear again after a restart), exactly_once (they are taken back)."""
         return "at_least_once"
+
+    def transaction(self, job: str) -> Transaction | None:
+        """What commits the rows of this sink in a job of that name; None: `prepare` and `publish` do.
+
+        Sinks whose transactions have the same identity can `join` one of them.
+        """
+        return None
+
+    def join(self, transaction: Transaction) -> None:
+        """Write by this transaction, which is open when `open` is called, and closed by others."""
+        raise NotImplementedError
 
     @property
     def shows_by_commits(self) -> bool:

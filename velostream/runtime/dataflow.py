@@ -22,6 +22,7 @@ from velostream.operators.aggregate import Part
 from velostream.operators.arrays import int64s, mask
 from velostream.operators.batch import Batch
 from velostream.plan.nodes import WatermarkSpec
+from velostream.runtime.epochs import Gathering
 from velostream.runtime.lane import Lane
 from velostream.runtime.outlets import Outlet
 from velostream.runtime.rejects import Rejects
@@ -195,7 +196,7 @@ class Dataflow:
         """Send what `run` made of one slice on its way."""
         for delivery in deliveries:
             if isinstance(delivery, Output):
-                delivery.outlet.write(delivery.payload, delivery.rows, lane, ticket)
+                delivery.outlet.write(delivery.payload, delivery.rows, lane, ticket, state.number)
             elif delivery.judged is None:
                 self._send(delivery.target, state.number, delivery.parts, START, ticket)
             else:
@@ -244,6 +245,31 @@ class Dataflow:
         for target in self.stages.roots[state.source].targets():
             self._send(target, state.number, (), watermark, ticket)
 
+    def mark(
+        self,
+        state: PartitionState,
+        position: int | None,
+        fingerprint: str | None,
+        gathering: Gathering,
+        ticket: Ticket,
+    ) -> None:
+        """An epoch ends here in the partition, which is to be read on from `position` (None: its start)."""
+        about = {"seen": self._by_query(state.seen), "fingerprint": fingerprint}
+        gathering.partition(state.source, state.name, position, about)
+        self._pass_on(self.stages.roots[state.source], state.number, gathering, ticket)
+
+    def _by_query(self, seen: dict[int, int]) -> dict[str, int]:
+        return {target.stage.query: seen[id] for id, target in self.stages.targets.items() if id in seen}
+
+    def _pass_on(self, outputs: Outputs, sender: int, gathering: Gathering, ticket: Ticket) -> None:
+        """Send an epoch's marker to all that take the sender's rows."""
+        for target in outputs.targets():
+            for lane in self.lanes:
+                ticket.hold()
+                lane.put_batch(partial(self._receive_marker, target.stage.id, sender, gathering, ticket))
+        for outlet in outputs.reached():
+            outlet.mark(sender, gathering)
+
     def _send(
         self,
         target: KeyedTarget,
@@ -266,6 +292,9 @@ class Dataflow:
     ) -> None:
         begun = time.perf_counter()
         keyed = self.stages.keyed[lane.number][stage]
+        if sender in keyed.marked:
+            keyed.held.append((sender, part, watermark, ticket))
+            return
         aggregate = keyed.aggregate
         counters = lane.count(keyed.stage.query)
         if part is not None:
@@ -295,6 +324,23 @@ class Dataflow:
                 self._send(target, lane.number, (), keyed.watermarks.current, ticket)
         ticket.release()
 
+    def _receive_marker(
+        self, stage: int, sender: int, gathering: Gathering, ticket: Ticket, lane: Lane
+    ) -> None:
+        keyed = self.stages.keyed[lane.number][stage]
+        keyed.marked.add(sender)
+        if len(keyed.marked) == keyed.senders:
+            begun = time.perf_counter()
+            changes = keyed.aggregate.take_changes() if gathering.saves else None
+            gathering.operator(keyed.stage.query, lane.number, changes, keyed.watermarks.current)
+            lane.spend("snapshot", begun)
+            self._pass_on(keyed.outputs, lane.number, gathering, ticket)
+            keyed.marked.clear()
+            held, keyed.held = keyed.held, []
+            for entry in held:
+                self._receive(stage, *entry, lane)
+        ticket.release()
+
     def _log_group(self, keyed: KeyedStage, reason: str, key: dict[str, object]) -> None:
         """A result row that cannot be computed: all are counted, the first few are logged."""
         if len(self.failed_groups) >= LOGGED_GROUPS:
@@ -318,7 +364,7 @@ class Dataflow:
         self._offer(keyed.outputs, result, None, None, None, deliveries, lane, 0)
         for delivery in deliveries:
             if isinstance(delivery, Output):
-                delivery.outlet.write(delivery.payload, delivery.rows, lane, ticket)
+                delivery.outlet.write(delivery.payload, delivery.rows, lane, ticket, lane.number)
             else:
                 self._send(delivery.target, lane.number, delivery.parts, START, ticket)
 

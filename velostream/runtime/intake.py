@@ -27,6 +27,7 @@ from velostream.kernels import native
 from velostream.plan.nodes import Plan
 from velostream.runtime.admission import Admission
 from velostream.runtime.dataflow import Dataflow, Delivery, PartitionState
+from velostream.runtime.epochs import Gathering
 from velostream.runtime.failures.base import FailureStrategy
 from velostream.runtime.failures.dead_letters import DeadLetterFile
 from velostream.runtime.lane import Lane, LaneThread
@@ -45,12 +46,15 @@ SWEEP_SECONDS = 0.002
 
 @dataclass(slots=True)
 class _Done:
-    """A block that a lane has worked on, waiting for its turn; or END or IDLE, said of the partition."""
+    """A block that a lane has worked on, waiting for its turn; or END or IDLE, said of the partition; or an
+    epoch's marker."""
 
     slices: list[tuple[list[Delivery], Rejects]]
     ticket: Ticket
     watermark: int | None = None
     file: FileRange | None = None
+    next_offset: int | None = None
+    marker: Gathering | None = None
 
 
 class _Partition:
@@ -62,6 +66,8 @@ class _Partition:
         self.columns = columns
         self.sequencer: Sequencer[_Done, Lane] = Sequencer(partial(deliver, self))
         self.admitted = 0
+        # Where to read on behind the blocks that were delivered; None: where reading began.
+        self.position: int | None = None
         # Blocks to be loaded in order, with turn and ticket, and the lock under which they are.
         self.dealt: deque[tuple[Block, int, Ticket]] = deque()
         self.loading = Lock()
@@ -102,6 +108,8 @@ class Intake:
         # What lanes have open. Its methods are atomic.
         self._files: set[FileRange] = set()
         self.in_flight = 0
+        # How many messages were taken, markers aside.
+        self.turns = 0
         self.bytes_read = 0
         # When the first message came (time.perf_counter); 0 until then.
         self.begun = 0.0
@@ -127,6 +135,7 @@ class Intake:
         partition = self.partitions[source, number]
         ticket = Ticket(self._tickets, size, partial(self._left, acknowledge, content))
         self._tickets += 1
+        self.turns += 1
         self.in_flight += 1
         if self.in_flight > FEW_BLOCKS and not self._sweeping:
             self._sweeping = True
@@ -135,14 +144,33 @@ class Intake:
         partition.admitted += 1
         lane = min(self._lanes, key=lambda lane: (lane.thread.queued_bytes, lane.dealt))
         if isinstance(content, EndOfPartition):
-            lane.put_block(partial(self._say, partition, turn, ticket, END), 0)
+            lane.put_block(partial(self._say, partition, turn, _Done([], ticket, END)), 0)
         elif isinstance(content, IdlePartition):
-            lane.put_block(partial(self._say, partition, turn, ticket, IDLE), 0)
+            lane.put_block(partial(self._say, partition, turn, _Done([], ticket, IDLE)), 0)
         elif content.in_order:
             partition.dealt.append((content, turn, ticket))
             lane.put_block(partial(self._work_on_next, partition), size)
         else:
             lane.put_block(partial(self._work, partition, content, turn, ticket), size)
+
+    def positions(self) -> dict[tuple[str, int], int]:
+        """Where to read on, for the partitions that do not begin at their start."""
+        return {
+            key: partition.position
+            for key, partition in self.partitions.items()
+            if partition.position is not None
+        }
+
+    def mark(self, gathering: Gathering) -> None:
+        """End an epoch behind what every partition has been given so far."""
+        for partition in self.partitions.values():
+            ticket = Ticket(self._tickets, 0, partial(self._left, _nothing, None))
+            self._tickets += 1
+            self.in_flight += 1
+            turn = partition.admitted
+            partition.admitted += 1
+            lane = min(self._lanes, key=lambda lane: (lane.thread.queued_bytes, lane.dealt))
+            lane.put_block(partial(self._say, partition, turn, _Done([], ticket, marker=gathering)), 0)
 
     def _left(self, acknowledge: Callable[[], None], content: Any, ticket: Ticket) -> None:
         """The last part of a block is done (in a lane)."""
@@ -184,8 +212,8 @@ class Intake:
 
     # --- in a lane ------------------------------------------------------------------------------
 
-    def _say(self, partition: _Partition, turn: int, ticket: Ticket, watermark: int, lane: Lane) -> None:
-        partition.sequencer.put(turn, _Done([], ticket, watermark), lane)
+    def _say(self, partition: _Partition, turn: int, done: _Done, lane: Lane) -> None:
+        partition.sequencer.put(turn, done, lane)
 
     def _work_on_next(self, partition: _Partition, lane: Lane) -> None:
         """Load the partition's next block, whichever lane comes first, and work on it.
@@ -232,7 +260,8 @@ class Intake:
                 piece, position = self._bytes(partition, block.origin, data, position, lane)
                 slices.append(piece)
         file = data if isinstance(data, FileRange) else None
-        partition.sequencer.put(turn, _Done(slices, ticket, file=file), lane)
+        done = _Done(slices, ticket, file=file, next_offset=block.next_offset)
+        partition.sequencer.put(turn, done, lane)
 
     def _columns(
         self, partition: _Partition, offset: int, batch: pa.RecordBatch, lane: Lane
@@ -289,9 +318,18 @@ class Intake:
             self._dataflow.deliver(deliveries, partition.state, done.ticket, lane)
             if rejects.late and self._late_file is not None:
                 self._late_file.write(rejects.late)
+        if done.next_offset is not None:
+            partition.position = done.next_offset
         if done.watermark is not None:
             self._dataflow.advance(partition.state, done.watermark, done.ticket)
+        if done.marker is not None:
+            fingerprint = partition.source.fingerprint(partition.state.number)
+            self._dataflow.mark(partition.state, partition.position, fingerprint, done.marker, done.ticket)
         if done.file is not None:
             self._files.discard(done.file)
             done.file.close()
         done.ticket.release()
+
+
+def _nothing() -> None:
+    """A marker is no event of Faust's: nobody waits for its acknowledgement."""

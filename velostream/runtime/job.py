@@ -19,6 +19,7 @@ from velostream.runtime.admission import Admission
 from velostream.runtime.app import App, make_app
 from velostream.runtime.counters import Counters
 from velostream.runtime.dataflow import Dataflow
+from velostream.runtime.epochs import Epochs
 from velostream.runtime.failures.base import failures
 from velostream.runtime.failures.dead_letters import DeadLetterFile
 from velostream.runtime.intake import Intake
@@ -26,6 +27,7 @@ from velostream.runtime.lane import CAN_PIN, Lane, LaneThread, make_lanes, usabl
 from velostream.runtime.loop import shared_loop, submit
 from velostream.runtime.outlets import Outlet
 from velostream.runtime.prepare import Prepared, prepare
+from velostream.runtime.promises import BEST_EFFORT, join_transaction
 from velostream.runtime.report import (
     Progress,
     Report,
@@ -35,9 +37,13 @@ from velostream.runtime.report import (
     processor_text,
     stage_times,
 )
+from velostream.runtime.saved import SavedState
 from velostream.runtime.stages import Stages
 from velostream.runtime.transport import Inputs
 
+# Between two commits where `delivery.interval` does not say: readers of a topic see no row sooner.
+INTERVAL_US = 1_000_000
+KAFKA_INTERVAL_US = 200_000
 logger = logging.getLogger("velostream.job")
 
 
@@ -100,6 +106,8 @@ class Job:
         self._finishing: asyncio.Future[None] | None = None
         self._flushing: asyncio.Future[None] | None = None
         self._bounded = True
+        self._saved: SavedState | None = None
+        self._epochs: Epochs | None = None
 
     # --- from outside ---------------------------------------------------------------------------
 
@@ -203,6 +211,9 @@ class Job:
         partitions = {name: len(source.partitions()) for name, source in prepared.sources.items()}
         stages = Stages(prepared.plan, partitions, self._outlets, lanes, config.key_groups)
         self._dataflow = Dataflow(stages, config.key_groups)
+        if any(promise.guarantee != BEST_EFFORT for promise in prepared.promises.values()):
+            transaction = join_transaction(self.config.name, prepared.promises, prepared.sinks)
+            self._saved = SavedState(self.config, prepared.plan, prepared.sources, stages, transaction)
         pinned = config.affinity and config.version == "v2" and CAN_PIN
         self._lanes = make_lanes(self.config.name, lanes, cpus, pinned, self._lane_error)
         self._threads = list(dict.fromkeys(lane.thread for lane in self._lanes))
@@ -225,13 +236,19 @@ class Job:
         assert prepared is not None
         self._bounded = all(source.bounded for source in prepared.sources.values())
         try:
-            for outlet in self._outlets.values():
-                await asyncio.to_thread(outlet.open, self._bounded, self._strategy)
+            for name, outlet in self._outlets.items():
+                token = self._saved.token(name) if self._saved is not None else None
+                await asyncio.to_thread(outlet.open, self._bounded, self._strategy, token)
         except VelostreamError as error:
             self._error = self._error or error
         if self._error is not None:
             self._app_started.set()
             await self._finish(self._error)
+            return
+        if self._saved is not None and self._saved.complete:
+            logger.info("job '%s' had read all of its input: its output is finished now", self.config.name)
+            self._app_started.set()
+            await self._finish(None)
             return
         self._intake = Intake(
             prepared.plan,
@@ -244,6 +261,12 @@ class Job:
             self._clock,
             self._on_idle,
         )
+        try:
+            await self._begin_epochs(prepared, self._intake)
+        except VelostreamError as error:
+            self._app_started.set()
+            await self._finish(error)
+            return
         for thread in self._threads:
             thread.start()
         idle = {
@@ -253,7 +276,13 @@ class Job:
         }
         open_partitions = max(2, len(self._lanes))
         inputs = Inputs(
-            prepared.sources, self._limits, open_partitions, idle, self._clock, self._strategy.call
+            prepared.sources,
+            self._limits,
+            open_partitions,
+            self._intake.positions(),
+            idle,
+            self._clock,
+            self._strategy.call,
         )
         self._app = make_app(self.config.name, inputs, self._intake.submit, self._fail)
         if self._held or self._stop_reason is not None:
@@ -261,12 +290,52 @@ class Job:
         self.state = JobState.PAUSED if self._held else JobState.RUNNING
         try:
             await self._app.start()
+            if self._epochs is not None and self._finishing is None:
+                self._epochs.start()
         except Exception as error:
             self._fail(error)
         finally:
             self._app_started.set()
         if self._stop_reason is not None:
             self._interrupt()
+
+    async def _begin_epochs(self, prepared: Prepared, intake: Intake) -> None:
+        """Take up what an earlier run has saved, and save from now on."""
+        saved = self._saved
+        if saved is not None:
+            states = {}
+            for key, partition in intake.partitions.items():
+                partition.position = saved.position(partition.state.source, partition.state.name)
+                states[key] = partition.state
+            await asyncio.to_thread(saved.restore, states, self.config.processor.key_groups)
+            if saved.transaction is not None:
+                await asyncio.to_thread(saved.transaction.begin)
+        elif self._bounded or not any(sink.shows_by_commits for sink in prepared.sinks.values()):
+            return
+        self._epochs = Epochs(
+            saved.store if saved is not None else None,
+            saved.transaction if saved is not None else None,
+            self._commit_interval_us(),
+            intake,
+            prepared.sources,
+            len(intake.partitions),
+            [target.stage.query for target in self._dataflow.stages.targets.values()],
+            len(self._lanes),
+            self._outlets,
+            saved.description if saved is not None else {},
+            self.config.output_dir,
+            self._strategy,
+            self._fail,
+            saved.numbered if saved is not None else 0,
+        )
+
+    def _commit_interval_us(self) -> int:
+        if self.config.delivery.interval:
+            return parse_duration_us(self.config.delivery.interval)
+        assert self._prepared is not None
+        kinds = {source.config.kind for source in self._prepared.sources.values()}
+        kinds |= {sink.config.kind for sink in self._prepared.sinks.values()}
+        return KAFKA_INTERVAL_US if "kafka" in kinds else INTERVAL_US
 
     def _on_idle(self) -> None:
         """Nothing is in flight."""
@@ -351,12 +420,26 @@ class Job:
         await self._app_started.wait()
         interrupted = self.state is JobState.STOPPING
         state = JobState.FAILED if error else JobState.INTERRUPTED if interrupted else JobState.COMPLETED
+        if self._epochs is not None:
+            if error is None:
+                try:
+                    await self._epochs.stop()
+                    await self._epochs.commit(complete=state is JobState.COMPLETED)
+                except Exception as failed:
+                    error, state = failed, JobState.FAILED
+            else:
+                self._epochs.cancel()
         await asyncio.to_thread(self._close_lanes)
         self._seconds = self._elapsed()
         try:
             await asyncio.to_thread(self._close_sinks, state is JobState.COMPLETED)
+            if self._saved is not None and state is JobState.COMPLETED:
+                await asyncio.to_thread(self._saved.clear)
         except VelostreamError as failed:
             error, state = error or failed, JobState.FAILED
+        finally:
+            if self._saved is not None:
+                await asyncio.to_thread(self._saved.close, error is None)
         if error is not None:
             self._error = error
             if not isinstance(error, VelostreamError):
@@ -364,6 +447,9 @@ class Job:
         self._seconds = self._elapsed()
         if self._app is not None:
             await self._app.stop()
+        assert self._prepared is not None
+        for source in self._prepared.sources.values():
+            await asyncio.to_thread(source.close)
         self.state = state
         self._on_ended()
 
@@ -432,7 +518,12 @@ class Job:
             queries=[{"name": name, **counters.to_dict()} for name, counters in queries.items()],
             stages=stage_times(self._lanes),
             lanes=[lane_figures(lane) for lane in self._lanes],
-            sinks=[outlet_figures(outlet) for outlet in self._outlets.values()],
+            sinks=[
+                outlet_figures(outlet, self._prepared.promises.get(name))
+                for name, outlet in self._outlets.items()
+            ],
+            resumed_epoch=self._saved.committed if self._saved is not None else 0,
+            epochs=self._epochs.committed if self._epochs is not None else 0,
             open_windows=sum(stage.aggregate.open_windows for stage in keyed),
             state_rows=sum(stage.aggregate.open_groups for stage in keyed),
             state_bytes=sum(stage.aggregate.nbytes for stage in keyed),

@@ -25,6 +25,7 @@ from velostream.plan.keys import stream_key
 from velostream.plan.nodes import Plan, WatermarkSpec
 from velostream.plan.planner import SourceTraits, plan, result_name
 from velostream.runtime.failures.base import failures
+from velostream.runtime.promises import Promise, promises
 from velostream.sql.binder import StreamInfo, bind
 from velostream.sql.logical import Script
 from velostream.sql.parser import parse
@@ -44,6 +45,7 @@ class Prepared:
     script: Script
     sources: dict[str, Source]
     sinks: dict[str, Sink]
+    promises: dict[str, Promise]
 
     @property
     def schemas(self) -> dict[str, Schema]:
@@ -66,7 +68,10 @@ class Prepared:
         return describe_plan(
             self.plan,
             {name: source.describe() for name, source in self.sources.items()},
-            {name: sink.describe() for name, sink in self.sinks.items()},
+            {
+                name: {**sink.describe(), "delivery": str(self.promises[name])}
+                for name, sink in self.sinks.items()
+            },
         )
 
     def explain_text(self) -> str:
@@ -114,7 +119,8 @@ def prepare(job: JobConfig) -> Prepared:
     raise_all(errors)
     physical = plan(script, traits, taken, granularity=job.emit.changes)
     _bind(outlets, physical)
-    return Prepared(physical, script, used, outlets)
+    delivery = promises(job.delivery.guarantee, used, outlets, bool(job.state.path))
+    return Prepared(physical, script, used, outlets, delivery)
 
 
 def read_script(job: JobConfig) -> ParsedScript:

@@ -10,6 +10,7 @@ from velostream.plan.nodes import Plan
 from velostream.runtime.counters import Counters
 from velostream.runtime.lane import Lane
 from velostream.runtime.outlets import Outlet
+from velostream.runtime.promises import BEST_EFFORT, Promise
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,9 @@ class Report:
     the same by query. `begun_at` is when the first block was read, in Unix time, 0 when none was; `seconds`
     and `rate` (records/s) count from there to the last row written. `stages` is time by kind of work, summed
     over lanes. A lane's `python_share` is the part of its busy time in Python: neither in kernels nor reading
-    or writing; waits for the GIL are in it. `open_windows` were not emitted.
+    or writing; waits for the GIL are in it. `open_windows` were not emitted; they are saved where the job
+    commits. `resumed_epoch` is the commit that the run went on from (0: it began afresh), `epochs` its last
+    one.
     """
 
     name: str
@@ -48,6 +51,8 @@ class Report:
     stages: list[dict[str, Any]] = field(default_factory=list)
     lanes: list[dict[str, Any]] = field(default_factory=list)
     sinks: list[dict[str, Any]] = field(default_factory=list)
+    resumed_epoch: int = 0
+    epochs: int = 0
     open_windows: int = 0
     state_rows: int = 0
     state_bytes: int = 0
@@ -70,7 +75,7 @@ def processor_text(version: str, lanes: int, affinity: bool) -> str:
 
 def stage_times(lanes: Sequence[Lane]) -> list[dict[str, Any]]:
     """Seconds by kind of work, summed over the lanes, and their share of the lanes' busy time."""
-    order = ("read", "decode", "evaluate", "lateness", "exchange", "aggregate", "encode", "write")
+    order = ("read", "decode", "evaluate", "lateness", "exchange", "aggregate", "snapshot", "encode", "write")
     seconds = {what: sum(lane.seconds.get(what, 0.0) for lane in lanes) for what in order}
     busy = sum(lane.busy_seconds for lane in lanes) or 1.0
     return [
@@ -92,8 +97,8 @@ def lane_figures(lane: Lane) -> dict[str, Any]:
     }
 
 
-def outlet_figures(outlet: Outlet) -> dict[str, Any]:
-    """What a sink has taken, and where it lies."""
+def outlet_figures(outlet: Outlet, promise: Promise | None) -> dict[str, Any]:
+    """What a sink has taken, where it lies, and what is promised of it."""
     return {
         "name": outlet.name,
         "kind": outlet.sink.config.kind,
@@ -101,6 +106,7 @@ def outlet_figures(outlet: Outlet) -> dict[str, Any]:
         "rows": outlet.rows,
         "bytes": outlet.bytes_written,
         "location": outlet.location,
+        "delivery": promise.guarantee if promise is not None else BEST_EFFORT,
     }
 
 

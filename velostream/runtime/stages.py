@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from velostream.operators.aggregate import Aggregate, Keyer
+from velostream.operators.aggregate import Aggregate, Keyer, Part
 from velostream.operators.chain import Chain
 from velostream.plan.nodes import AggregateNode, FilterNode, Node, Plan, ProjectNode, Stage
 from velostream.runtime.outlets import Outlet
+from velostream.runtime.ticket import Ticket
 from velostream.runtime.watermarks import Watermarks
 from velostream.sql.expressions import ColumnRef
 
@@ -36,6 +37,10 @@ class Outputs:
         """All keyed stages reached without another keyed stage between."""
         return [*self.keyed, *(target for stage in self.inline for target in stage.outputs.targets())]
 
+    def reached(self) -> list[Outlet]:
+        """All outlets reached without a keyed stage between."""
+        return [*self.outlets, *(outlet for stage in self.inline for outlet in stage.outputs.reached())]
+
 
 @dataclass(slots=True)
 class InlineStage:
@@ -55,6 +60,10 @@ class KeyedStage:
         self.stage = stage
         self.aggregate = Aggregate(node, owns_global=owns_global)
         self.watermarks = Watermarks(senders)
+        self.senders = senders
+        # Senders whose marker has come, and what they have sent behind it.
+        self.marked: set[int] = set()
+        self.held: list[tuple[int, Part | None, int, Ticket]] = []
         rest = _stateless(stage.nodes[1:])
         self.chain = Chain(rest, node.schema)
         self.outputs = outputs
@@ -64,7 +73,7 @@ class KeyedStage:
 
 
 class Stages:
-    """All of a job's: `roots` by source; `keyed` by lane, then by stage id."""
+    """All of a job's: `roots` by source; `targets` by stage id; `keyed` by lane, then by stage id."""
 
     def __init__(
         self,
@@ -76,7 +85,7 @@ class Stages:
     ) -> None:
         self._plan = plan
         self._outlets = outlets
-        self._targets = {
+        self.targets = {
             stage.id: KeyedTarget(stage, stage.nodes[0], Keyer(stage.nodes[0]))
             for stage in plan.stages
             if isinstance(stage.nodes[0], AggregateNode)
@@ -88,10 +97,15 @@ class Stages:
             for source, outputs in self.roots.items()
             for target in outputs.targets()
         }
+        for source, outputs in self.roots.items():
+            for outlet in outputs.reached():
+                outlet.senders = partitions[source]
         self.keyed: list[dict[int, KeyedStage]] = [{} for _ in range(lanes)]
-        for target in self._targets.values():
+        for target in self.targets.values():
             stage = target.stage
             outputs = self._outputs(stage.id, stage.stream, stage.schema)
+            for outlet in outputs.reached():
+                outlet.senders = lanes
             home = target.keyer.global_lane(lanes, key_groups)
             for lane in range(lanes):
                 self.keyed[lane][stage.id] = KeyedStage(
@@ -105,8 +119,8 @@ class Stages:
         for stage in self._plan.stages:
             if stage.input != input or type(stage.input) is not type(input):
                 continue
-            if stage.id in self._targets:
-                outputs.keyed.append(self._targets[stage.id])
+            if stage.id in self.targets:
+                outputs.keyed.append(self.targets[stage.id])
             else:
                 chain = Chain(_stateless(stage.nodes), schema)
                 inner = self._outputs(stage.id, stage.stream, stage.schema)

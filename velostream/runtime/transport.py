@@ -75,6 +75,7 @@ class Inputs:
     """What the transport of one app reads: sources by topic, and how much per block.
 
     `open_partitions` bounds how many partitions of one bounded source are read at the same time.
+    `positions` has where to read on, by source and partition; the others are read from their start.
     `idle_timeouts_us` has the unbounded sources whose silent partitions are to be noticed; `clock` gives
     microseconds. `call` makes an external call by the rules of the job's failure strategy.
     """
@@ -82,6 +83,7 @@ class Inputs:
     sources: Mapping[str, Source]
     limits: Limits
     open_partitions: int
+    positions: Mapping[tuple[str, int], int]
     idle_timeouts_us: Mapping[str, int]
     clock: Callable[[], int]
     call: Callable[[str, Callable[[], Any]], Any]
@@ -233,6 +235,9 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
                 open_reader = partial(
                     self._inputs.sources[tp.topic].reader, tp.partition, self._inputs.limits
                 )
+                position = self._inputs.positions.get((tp.topic, tp.partition))
+                if position is not None:
+                    open_reader = partial(open_reader, position)
                 reader = self._readers[tp] = self._inputs.call(what, open_reader)
             block: Block | None = self._inputs.call(what, reader.read)
             if block is not None:
@@ -268,7 +273,7 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
             reader.close()
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        # Nothing is kept: this version resumes from no position.
+        # Positions are committed with the epochs.
         return True
 
     def _new_topicpartition(self, topic: str, partition: int) -> TP:

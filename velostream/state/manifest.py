@@ -100,9 +100,9 @@ class Manifest:
         return b'{"format":%d,"crc32":"%08x","manifest":%s}\n' % (_FORMAT, checksum(text), text)
 
 
-def read_manifest(folder: Path) -> Manifest | None:
+def read_manifest(folder: Path, name: str = MANIFEST) -> Manifest | None:
     """The last commit in a state folder or savepoint; None when there is none. Raises StateError."""
-    path = folder / MANIFEST
+    path = folder / name
     try:
         content = path.read_bytes()
     except FileNotFoundError:

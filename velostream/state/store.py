@@ -3,6 +3,7 @@
     lock                 who has the folder (`lock.py`)
     manifest.json        the last commit (`manifest.py`)
     manifest.json.new    the next one while it is written
+    manifest.json.ready  the next one, while a transaction decides whether it is committed
     epochs/              a file of changes per commit and stage (`changes_file.py`), those still needed
 
 A commit writes the files of changes, then the manifest beside the last one, both down to the disk, and renames
@@ -15,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,12 @@ from velostream.state.rounds import Rounds
 from velostream.state.savepoint import copy_files, read_savepoint, take_savepoint
 
 _NEXT = f"{MANIFEST}.new"
+_READY = f"{MANIFEST}.ready"
 _CHANGES = re.compile(r"\d{12,}-[0-9a-f]{8}\.changes(\.new)?")
+
+
+def _nobody() -> None:
+    return None
 
 
 class StateStore:
@@ -55,22 +61,28 @@ class StateStore:
         self._session = 1
         # The epoch whose changes are written and not yet committed.
         self._written = -1
+        self._prepared: Manifest | None = None
 
-    def open(self, start: str = RESUME) -> Manifest | None:
+    def open(self, start: str = RESUME, decide: Callable[[], int | None] = _nobody) -> Manifest | None:
         """Take the folder for this process, and give the commit to go on from; None to begin afresh.
 
         `start` is `state.start`: `resume` goes on from the last commit, `reset` forgets it, a path makes
-        that savepoint the last commit. Raises StateError: another process has the folder, it is another
-        job's, what it holds is damaged.
+        that savepoint the last commit. `decide` gives the epoch that a transaction has committed last, None
+        when there is no such transaction or it knows of none; it is asked when the folder is this process's.
+        Raises StateError: another process has the folder, it is another job's, what it holds is damaged, or
+        is not what was decided.
         """
         self._lock = FolderLock(self.folder)
         self._written = -1
         try:
             durable.make_folder(self._epochs)
+            decided = decide()
             if start == RESET:
                 self._forget()
             elif start != RESUME:
                 self._adopt(Path(start))
+            else:
+                self._decide(decided)
             self._manifest = self._own_manifest()
             self._session = self._manifest.session + 1 if self._manifest is not None else 1
             self._rounds = Rounds(self._files(self._manifest))
@@ -91,6 +103,20 @@ class StateStore:
 
     def commit(self, epoch: Epoch) -> None:
         """Make the epoch the last commit. It is on the disk when this returns. Raises StateError."""
+        self._settle(_NEXT, self._write(epoch))
+
+    def prepare(self, epoch: Epoch) -> None:
+        """Bring the epoch to the disk, beside the last commit, for a transaction to decide on."""
+        self._prepared = self._write(epoch)
+        durable.rename(self.folder / _NEXT, self.folder / _READY)
+
+    def settle(self) -> None:
+        """The epoch that was prepared is the last commit: so it was decided."""
+        assert self._prepared is not None, "prepare() comes first"
+        self._settle(_READY, self._prepared)
+
+    def _write(self, epoch: Epoch) -> Manifest:
+        """Write the changes and the manifest of an epoch."""
         if self._lock is None:
             raise InternalError(f"the state of '{self.job}' is not open")
         if self._manifest is not None and epoch.number <= self._manifest.number:
@@ -102,11 +128,15 @@ class StateStore:
         fault("state.after_changes")
         files = [file.entry for file in self._rounds.files()]
         manifest = Manifest.of(self.job, epoch, self._session, files)
-        self._write_manifest(manifest)
+        self._write_next(manifest)
+        return manifest
+
+    def _settle(self, name: str, manifest: Manifest) -> None:
+        durable.rename(self.folder / name, self.folder / MANIFEST)
         fault("state.after_manifest")
         self._clean(manifest)
         fault("state.after_cleanup")
-        self._manifest, self._written = manifest, -1
+        self._manifest = manifest
 
     def clear(self) -> None:
         """Forget all that is saved: a bounded job has completed."""
@@ -157,12 +187,29 @@ class StateStore:
         for file in files:
             self._rounds.add(file)
 
-    def _write_manifest(self, manifest: Manifest) -> None:
+    def _write_next(self, manifest: Manifest) -> None:
         new = self.folder / _NEXT
         durable.remove(new)
         durable.write_new(new, [memoryview(manifest.to_bytes())])
         fault("state.before_manifest")
-        durable.rename(new, self.folder / MANIFEST)
+
+    def _decide(self, decided: int | None) -> None:
+        """Make what a transaction has decided on the last commit."""
+        ready = read_manifest(self.folder, _READY)
+        own = read_manifest(self.folder)
+        if ready is not None and ready.number == decided:
+            durable.rename(self.folder / _READY, self.folder / MANIFEST)
+            return
+        if decided is None and (own is None or ready is None):
+            return
+        if own is None or own.number != decided:
+            found = "nothing" if own is None else f"epoch {own.number}"
+            raise StateError(
+                f"'{shown(self.folder)}' holds {found} of job '{self.job}', whose output is that of "
+                f"epoch {'?' if decided is None else decided}",
+                hint="bring back the folder of the last run, or begin afresh with state=reset: "
+                "what was put out stays",
+            )
 
     def _adopt(self, savepoint: Path) -> None:
         """Make a savepoint the last commit of this folder."""
@@ -170,7 +217,8 @@ class StateStore:
             return
         manifest = read_savepoint(savepoint)
         copy_files(manifest, savepoint, self.folder, set())
-        self._write_manifest(replace(manifest, job=self.job))
+        self._write_next(replace(manifest, job=self.job))
+        durable.rename(self.folder / _NEXT, self.folder / MANIFEST)
 
     def _forget(self) -> None:
         durable.remove(self.folder / MANIFEST)
@@ -180,6 +228,7 @@ class StateStore:
     def _clean(self, manifest: Manifest | None) -> None:
         """Remove what the manifest does not name: old changes, and what a crash has left behind."""
         durable.remove(self.folder / _NEXT)
+        durable.remove(self.folder / _READY)
         needed = {entry.name for entry in manifest.files} if manifest is not None else ()
         for name in os.listdir(self._epochs):
             if name not in needed and _CHANGES.fullmatch(name):

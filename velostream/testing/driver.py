@@ -52,7 +52,7 @@ class _CapturingOutlet(Outlet):
         self.captured: list[tuple[int, int, Batch]] = []
         self._captured_lock = Lock()
 
-    def write(self, payload: Any, rows: int, lane: Lane, ticket: Ticket) -> None:
+    def write(self, payload: Any, rows: int, lane: Lane, ticket: Ticket, sender: int) -> None:
         with self._captured_lock:
             self.captured.append((ticket.number, lane.number, payload))
             self.rows += rows

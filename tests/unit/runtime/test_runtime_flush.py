@@ -68,7 +68,7 @@ class HoldingWriter(SinkWriter):
 class HoldingSink(Sink):
     Config = SinkConfig
 
-    def open(self, schema: pa.Schema, bounded: bool) -> SinkWriter:
+    def open(self, schema: pa.Schema, bounded: bool, resume: Any = None) -> SinkWriter:
         return HoldingWriter()
 
 
@@ -77,7 +77,7 @@ def test_rows_of_an_endless_job_are_shown_while_more_are_written(bounded: bool) 
     outlet = Outlet(HoldingSink("out", SinkConfig("holding")), "s", pa.schema([]))
     outlet.open(bounded, FailureStrategy(FailureConfig(), ""))
     assert outlet.holds_back is not bounded
-    outlet.write("a row", 1, make_lanes("job", 1, [0], False, print)[0], Ticket(0, 0, lambda ticket: None))
+    outlet.write("a row", 1, make_lanes("job", 1, [0], False, print)[0], Ticket(0, 0, lambda ticket: None), 0)
     writer = outlet.writer
     assert isinstance(writer, HoldingWriter)
     assert writer.shown == ([] if bounded else ["a row"])

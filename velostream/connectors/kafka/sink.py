@@ -170,8 +170,8 @@ class KafkaSink(Sink):
             raise
 
     def writer(self, schema: pa.Schema, producer: BatchProducer) -> KafkaSinkWriter:
-        """A writer of rows of `schema` by a producer that is open, and that the writer closes unless it is that
-        of a transaction.
+        """A writer of rows of `schema` by a producer that is open, and that the writer closes unless it is
+        that of a transaction.
 
         Raises ConnectorError, ConfigError.
         """
@@ -316,8 +316,8 @@ class KafkaSinkWriter(SinkWriter):
         self._producer.flush()
 
     def close(self, complete: bool) -> None:
-        """See the base class. Rows that were written stay, also those of a job that failed, unless they are in a
-        transaction: what it has not committed is taken back."""
+        """See the base class. Rows that were written stay, also those of a job that failed, unless they are
+        in a transaction: what it has not committed is taken back."""
         try:
             if not self._in_transaction:
                 with self._lock:
