@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 
@@ -17,7 +18,7 @@ from confluent_kafka.admin import (
 )
 
 from tests.kafka.broker import Broker, free_port
-from tests.kafka.jobs import kafka, live, make, run, running, values, wait_for_rows
+from tests.kafka.jobs import kafka, live, make, rows_of, run, running, values, wait_for_rows
 from tests.kafka.topics import Record, Topics
 from velostream.config.schema import FailureConfig
 from velostream.connectors.kafka import consumer
@@ -90,6 +91,53 @@ def test_a_topic_that_is_deleted_while_it_is_read_fails_the_job(
     wait_for_rows(job, 1)
     topics.delete(topic)
     assert f"topic '{topic}' is not there any more at {topics.address}, since " in failure_of(job)
+
+
+def test_partitions_that_are_added_are_not_left_out_silently(topics: Topics) -> None:
+    topic = topics.create(partitions=1)
+    topics.produce(topic, values([1]))
+    source = live(topics.address, topic, options={"metadata.max.age.ms": 100})
+    job = make(SQL, {"t": source})
+    job.start()
+    wait_for_rows(job, 1)
+    topics.grow(topic, 3)
+    assert f"topic '{topic}' has 3 partitions now, and 1 are read; start the job again" in failure_of(job)
+    topics.produce(topic, [Record(value, partition=2) for value in values([2])])
+    again = make(SQL, {"t": source})
+    with running(again):
+        assert wait_for_rows(again, 2) == [(1,), (2,)]
+
+
+def test_topics_that_come_to_match_are_not_left_out_silently(topics: Topics) -> None:
+    first = topics.create(name="come")
+    pattern = re.escape(first.rsplit("-", 1)[0]) + r"-\d+"
+    topics.produce(first, values([1]))
+    options = {"metadata.max.age.ms": 100}
+    job = make(SQL, {"t": live(topics.address, topic_pattern=pattern, options=options)})
+    job.start()
+    wait_for_rows(job, 1)
+    second = topics.create(name="come")
+    assert f"topic '{second}' is there now and is to be read too" in failure_of(job)
+
+
+def test_what_is_added_is_not_awaited_by_a_run_that_ends(topics: Topics) -> None:
+    topic = topics.create()
+    topics.produce(topic, values([1]))
+    source = kafka(
+        topics.address,
+        topic,
+        until="offsets",
+        until_offsets={"0": 2},
+        options={"metadata.max.age.ms": 50},
+    )
+    job = make(SQL, {"t": source})
+    job.start()
+    wait_for_rows(job, 1)
+    topics.grow(topic, 2)
+    job.wait(1.5)
+    topics.produce(topic, [Record(value, partition=0) for value in values([2])])
+    assert job.wait(SECONDS)
+    assert rows_of(job) == [(1,), (2,)]
 
 
 def test_a_topic_that_is_not_to_be_read_fails_the_job() -> None:

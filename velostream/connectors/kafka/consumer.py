@@ -32,6 +32,8 @@ REFUSED_SECONDS = 2.0
 CLOSE_SECONDS = 1.0
 # A fetch that waits for new messages of silent partitions holds up those that are read again meanwhile.
 FETCH_WAIT_MS = 100
+# How often topics are looked at for more partitions, and all topics for those that a pattern matches.
+MAX_AGE_MS = 30_000
 # What may lie ready for all readers together, if blocks are larger than their share of it.
 READY_BYTES = 64 << 20
 LEAST_FETCH_BYTES = 1 << 20
@@ -122,7 +124,8 @@ class TopicConsumer:
 
     Its coroutines run on the shared loop; its methods are called from other threads. `group` is where
     positions are committed to, None for nowhere. `max_outage` is how many seconds brokers may be away before
-    reading fails, None for ever.
+    reading fails, None for ever. With `follows`, partitions and topics (those that `matches`) that come to be
+    later are found, and reading fails.
     """
 
     def __init__(
@@ -133,6 +136,8 @@ class TopicConsumer:
         partitions: Sequence[TopicPartition],
         block_bytes: int,
         max_outage: float | None,
+        follows: bool,
+        matches: Callable[[str], bool] | None,
     ) -> None:
         self._source = source
         self._settings = settings
@@ -144,6 +149,9 @@ class TopicConsumer:
         share = max(LEAST_FETCH_BYTES, READY_BYTES // len(partitions))
         self._fetch_bytes = settings.get("max.partition.fetch.bytes", min(block_bytes, share))
         self._max_outage = max_outage
+        self._follows = follows
+        self._matches = matches
+        self._max_age = settings.get("metadata.max.age.ms", MAX_AGE_MS) / 1000
         self._queues: dict[TopicPartition, Queue] = {}
         self._consumer: BatchConsumer | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -152,7 +160,7 @@ class TopicConsumer:
         self._commit_wanted: asyncio.Event | None = None
         # When each topic was found missing (time.monotonic).
         self._missing: dict[str, float] = {}
-        self._told: set[str] = set()
+        self._grown: ConnectorError | None = None
         self._away = False
         self._looked = 0.0
 
@@ -188,6 +196,7 @@ class TopicConsumer:
         quieten()
         arguments = {
             "fetch_max_wait_ms": FETCH_WAIT_MS,
+            "metadata_max_age_ms": MAX_AGE_MS,
             "auto_offset_reset": "none",
             # Records of aborted transactions did not happen.
             "isolation_level": "read_committed",
@@ -213,6 +222,9 @@ class TopicConsumer:
             asyncio.create_task(self._fetch(consumer)),
             asyncio.create_task(self._commit(consumer)),
         ]
+        if self._follows and self._matches is not None:
+            looking = self._look_for_topics(consumer, self._matches)
+            self._tasks.append(asyncio.create_task(looking))
 
     async def _ask(self, question: Callable[[BatchConsumer], Awaitable[T]], what: str) -> T:
         assert self._consumer is not None
@@ -227,6 +239,7 @@ class TopicConsumer:
         queue = Queue(self._fetch_bytes, lambda: loop.call_soon_threadsafe(self._wake))
         self._consumer.seek(tp, offset)
         self._consumer.resume(tp)
+        queue.fail(self._grown)
         self._queues[tp] = queue
         self._wake()
         return queue
@@ -243,12 +256,11 @@ class TopicConsumer:
         consumer, self._consumer = self._consumer, None
         if consumer is None:
             return
-        fetching, committing = self._tasks
-        fetching.cancel()
         if self._to_commit:
             self._commit_soon({})
-            await asyncio.wait([committing], timeout=CLOSE_SECONDS)
-        committing.cancel()
+            await asyncio.wait([self._tasks[1]], timeout=CLOSE_SECONDS)
+        for task in self._tasks:
+            task.cancel()
         await asyncio.wait(self._tasks)
         try:
             await asyncio.wait_for(consumer.stop(), CLOSE_SECONDS)
@@ -273,7 +285,7 @@ class TopicConsumer:
     async def _take(self, consumer: BatchConsumer) -> bool:
         """Queue what aiokafka has fetched of partitions with room; False when there is nothing."""
         hungry = [tp for tp, queue in self._queues.items() if queue.has_room]
-        if not hungry:
+        if not hungry or self._grown is not None:
             return False
         try:
             found: Mapping[TopicPartition, list[Fetched]] = await consumer.fetcher.fetched_records(hungry)
@@ -385,7 +397,8 @@ class TopicConsumer:
                 if self._missing.pop(topic, now) + MISSING_SECONDS < now:
                     logger.warning("source '%s': topic '%s' is there again", self._source, topic)
                     self._fail(None, [tp for tp in self._queues if tp.topic == topic])
-                self._tell_of_more(topic, count, len(partitions))
+                if len(partitions) > count and self._follows:
+                    self._grow(f"topic '{topic}' has {len(partitions)} partitions now, and {count} are read")
                 continue
             if self._away:
                 continue
@@ -403,17 +416,24 @@ class TopicConsumer:
                 continue
             self._fail(error, [tp for tp in self._queues if tp.topic == topic])
 
-    def _tell_of_more(self, topic: str, known: int, found: int) -> None:
-        if found > known and topic not in self._told:
-            self._told.add(topic)
-            logger.warning(
-                "source '%s': topic '%s' has grown from %d to %d partitions; "
-                "start the job again to read them all",
-                self._source,
-                topic,
-                known,
-                found,
-            )
+    async def _look_for_topics(self, consumer: BatchConsumer, matches: Callable[[str], bool]) -> None:
+        """Now and then see whether there are more topics that the source means."""
+        while True:
+            await asyncio.sleep(self._max_age)
+            try:
+                topics = (await consumer.client.fetch_all_metadata()).topics()
+            except kafka_errors.KafkaError:
+                continue  # brokers that are away are told of elsewhere
+            for topic in sorted(topics):
+                if topic not in self._counts and matches(topic):
+                    self._grow(f"topic '{topic}' is there now and is to be read too")
+                    break
+
+    def _grow(self, how: str) -> None:
+        """There is more to read than when the job began: it must not go on as if that were all."""
+        hint = "start the job again: it goes on where it is, and reads what is new from its first record"
+        self._grown = ConnectorError(how, hint=hint)
+        self._fail(self._grown)
 
     # --- committing -----------------------------------------------------------------------------
 

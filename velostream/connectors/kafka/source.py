@@ -217,7 +217,7 @@ class KafkaSource(Source):
 
         from velostream.loop import submit
 
-        matches = self._topic_matcher()
+        matches = self._topics
         self._check()
         counts = submit(self._find_topics()).result()
         from velostream.connectors.kafka.client import missing_topic
@@ -242,7 +242,8 @@ class KafkaSource(Source):
             raise_all(list(check_offsets(self._key, "until", until, pairs)))
         return partitions
 
-    def _topic_matcher(self) -> _Topics:
+    @cached_property
+    def _topics(self) -> _Topics:
         config = self.config
         given = [bool(config.topic), bool(config.topics), bool(config.topic_pattern)]
         if sum(given) != 1:
@@ -385,7 +386,14 @@ class KafkaSource(Source):
                 return self._consumer
             partitions = self._partitions
             consumer = TopicConsumer(
-                self.name, self._settings, self._group, partitions, limits.max_bytes, self._max_outage
+                self.name,
+                self._settings,
+                self._group,
+                partitions,
+                limits.max_bytes,
+                self._max_outage,
+                follows=not self.bounded,
+                matches=self._topics if self.config.topic_pattern else None,
             )
             consumer.open()
             start, until = self._places
@@ -394,7 +402,9 @@ class KafkaSource(Source):
 
             async def look(client: Any) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
                 new = [tp for tp in partitions if tp not in self._starts]
-                starts = await find_offsets(client, start, new, uncommitted) if new else {}
+                # A partition that is not among the saved ones has come to be since.
+                place = Place(EARLIEST) if self._starts else start
+                starts = await find_offsets(client, place, new, uncommitted) if new else {}
                 ends = {} if until is None else await find_offsets(client, until, partitions)
                 return starts, ends
 
