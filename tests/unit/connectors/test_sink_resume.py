@@ -329,8 +329,7 @@ def test_what_an_unfinished_run_has_left_is_taken_away_by_one_that_begins_afresh
         write(writer, range(2))
         writer.close(True)
         assert ids_of(tmp_path / name.replace("{part}", "000001")) == [0, 1]
-    hidden = {entry for entry in os.listdir(tmp_path) if entry.startswith(".")}
-    assert hidden == {".out-{part}.parquet.committed"}
+    assert [entry for entry in os.listdir(tmp_path) if entry.startswith(".")] == []
 
 
 # --- numbered Parquet files ---------------------------------------------------------------------
@@ -515,3 +514,54 @@ def test_files_made_before_the_first_commit_are_shown_by_it(tmp_path: Path) -> N
     writer = sink(path, format_options={"roll_size": "2KiB"}).open(SCHEMA, False, token)
     writer.close(True)
     assert [id for ids in numbered(tmp_path).values() for id in ids] == list(range(50))
+
+
+def test_a_start_that_dies_while_it_copies_a_complete_file_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out.ndjson"
+    writer = sink(path).open(SCHEMA, bounded=True)
+    write(writer, range(100))
+    token = commit(writer)
+    writer.close(True)
+    with files_of_at_most(500):
+        assert f"cannot write '{path}': file too large" in refusal(path, token, True)
+    writer = sink(path).open(SCHEMA, True, token)
+    write(writer, range(100, 103))
+    commit(writer)
+    assert ids_of(path) == list(range(100))
+    writer.close(True)
+    assert ids_of(path) == list(range(103))
+    assert sorted(os.listdir(tmp_path)) == [".out.ndjson.committed", "out.ndjson"]
+
+
+@pytest.mark.parametrize("name", ["out.ndjson", "out.parquet", "out-{part}.parquet"])
+def test_a_run_that_begins_afresh_is_not_taken_for_the_former_one(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    writer = sink(path).open(SCHEMA, bounded=True)
+    write(writer, range(3))
+    commit(writer)
+    writer.close(False)
+    writer = sink(path).open(SCHEMA, bounded=True)
+    assert velostream.committed(path).epoch == 0
+    write(writer, range(10, 12))
+    commit(writer)
+    writer.close(True)
+    assert ids_of(path.with_name(name.replace("{part}", "000001"))) == [10, 11]
+
+
+def test_a_spool_that_is_damaged_is_an_error_and_no_file(tmp_path: Path) -> None:
+    writer = sink(tmp_path / "out-{part}.parquet", format_options={"roll_interval": "0s"}).open(SCHEMA, False)
+    write(writer, range(100))
+    token = writer.cut()
+    spool = tmp_path / ".out-000001.parquet.spool"
+    data = spool.read_bytes()
+    spool.write_bytes(data[:-100])
+    with pytest.raises(ConnectorError, match=rf"cannot read '{spool}': "):
+        writer.prepare(token)
+    assert os.listdir(tmp_path) == [spool.name]
+    spool.write_bytes(data)
+    writer.prepare(token)
+    writer.publish(token)
+    writer.close(True)
+    assert numbered(tmp_path) == {"out-000001.parquet": list(range(100))}

@@ -181,7 +181,7 @@ class CommittedParquet(Committed[pa.RecordBatch]):
 
         if said["parts"] < self._number:
             raise changed(self.path, f"{said['parts']} files are committed, {self._number} were")
-        for number in self._names.numbers("shown"):
+        for number in self._names.numbers():
             if self._number < number <= said["parts"]:
                 with pq.ParquetFile(self._names.shown(number)) as file:
                     yield from self._behind(file.iter_batches())

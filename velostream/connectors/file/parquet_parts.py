@@ -22,13 +22,20 @@ from velostream.connectors.base import changed
 from velostream.connectors.file.appended import AppendedFile, Mark, gone, remove, sync_folder
 from velostream.connectors.file.parquet import ParquetOptions, ParquetRows
 from velostream.connectors.file.parts import cannot
-from velostream.connectors.file.sidecar import read_sidecar, remove_sidecar, write_sidecar
+from velostream.connectors.file.sidecar import (
+    read_sidecar,
+    remove_sidecar,
+    remove_unfinished,
+    write_sidecar,
+)
 from velostream.connectors.file.target import check_layout, hidden
 from velostream.errors import ConfigError, ConnectorError, Where
 from velostream.faults import fault
 
 # In the name of a file: where its number stands.
 PART = "{part}"
+# The extensions of hidden files: of one that is finished and not shown yet, of one that is to become that.
+MADE, SPOOL = "part", "spool"
 
 
 def pattern_of(path: str, key: str) -> str | None:
@@ -50,33 +57,33 @@ class Names:
     """Where the parts of one sink lie: numbered files, or the one file at `path`."""
 
     def __init__(self, path: str) -> None:
-        self.path = path
         self.rolling = PART in os.path.basename(path)
-        self._real = os.path.realpath(path)
+        self._path = os.path.realpath(path)
 
     def shown(self, number: int) -> str:
-        return self._real.replace(PART, f"{number:06d}")
+        return self._named(f"{number:06d}")
 
     def made(self, number: int) -> str:
-        return hidden(self.shown(number), "part")
+        return self._named(f"{number:06d}", MADE)
 
     def spool(self, number: int) -> str:
-        return hidden(self.shown(number), "spool")
+        return self._named(f"{number:06d}", SPOOL)
 
-    def numbers(self, name: str) -> list[int]:
-        """The numbers of the files that are there, sorted; `name` is that of `shown`, `made` or `spool`."""
-        of = {"shown": self.shown, "made": self.made, "spool": self.spool}[name]
+    def _named(self, number: str, extension: str = "") -> str:
+        path = self._path.replace(PART, number)
+        return hidden(path, extension) if extension else path
+
+    def numbers(self, extension: str = "") -> list[int]:
+        """The numbers of the files that are there, sorted: of those shown, or MADE, or SPOOL."""
         if not self.rolling:
-            return [1] if os.path.exists(of(1)) else []
-        folder, pattern = os.path.split(self._real)
-        text = re.escape(pattern).replace(re.escape(PART), r"(\d{6,})")
-        text = text if name == "shown" else rf"\.{text}\.{'part' if name == 'made' else 'spool'}"
+            return [1] if os.path.exists(self._named("", extension)) else []
+        folder, pattern = os.path.split(self._named(PART, extension))
+        text = re.escape(pattern).replace(re.escape(PART), r"([0-9]{6,})")
         try:
-            return sorted(
-                int(found[1]) for found in map(re.compile(text).fullmatch, os.listdir(folder)) if found
-            )
+            found = [re.fullmatch(text, entry) for entry in os.listdir(folder)]
         except OSError as exc:
             raise cannot("read", folder, exc) from exc
+        return sorted(int(match[1]) for match in found if match)
 
 
 class ParquetParts:
@@ -127,7 +134,7 @@ class ParquetParts:
             raise
 
     def _begin(self) -> None:
-        there = self._names.numbers("shown") if self._names.rolling else []
+        there = self._names.numbers() if self._names.rolling else []
         if there and self._bounded:
             raise ConnectorError(
                 f"there are files already at '{self.path}' ('{self._names.shown(there[-1])}')",
@@ -135,6 +142,7 @@ class ParquetParts:
             )
         self._first = self._number = there[-1] + 1 if there else 1
         self._open_spool()
+        remove_unfinished(self.path)
         self._clear()
 
     def _resume(self, token: Any) -> None:
@@ -158,15 +166,15 @@ class ParquetParts:
         self.publish(token)
         self._clear()
         if self._names.rolling:
-            for number in self._names.numbers("shown"):
+            for number in self._names.numbers():
                 if number >= self._number:
                     remove(self._names.shown(number))
 
     def _clear(self) -> None:
         """Remove what is hidden, and not that of the present number: it was not committed."""
-        for number in self._names.numbers("made"):
+        for number in self._names.numbers(MADE):
             remove(self._names.made(number))
-        for number in self._names.numbers("spool"):
+        for number in self._names.numbers(SPOOL):
             if number != self._number:
                 remove(self._names.spool(number))
 
@@ -256,13 +264,13 @@ class ParquetParts:
                     for batch in pa.ipc.open_stream(spool):
                         rows.write(batch)
                 rows.close(True)
-            except (ConnectorError, OSError):
+            except (ConnectorError, OSError, pa.ArrowInvalid):
                 with suppress(ConnectorError):
                     rows.close(False)
                 raise
             if self._cut or names.rolling:
                 file.sync()
-        except OSError as exc:
+        except (OSError, pa.ArrowInvalid) as exc:
             file.close()
             remove(file.place)
             raise cannot("read", names.spool(number), exc) from exc
@@ -333,7 +341,7 @@ class ParquetParts:
         for number in numbers:
             if number not in self._made:
                 self._make(number)
-        if not (self._cut or self._names.rolling):
+        if self._bounded and not self._cut:
             remove_sidecar(self.path)  # it told of another file
         fault("sink.before_complete")
         self._show(numbers)

@@ -98,12 +98,15 @@ class Target:
             raise gone(self._place, mark.length) from None
         except OSError as exc:
             raise cannot("read", self._final, exc) from exc
-        part = AppendedFile(self.path, self._place)
+        copy = AppendedFile(self.path, hidden(self._final, "copy"))
         try:
-            copy_bytes(self._final, mark.length, part)
-            part.sync()
+            copy_bytes(self._final, mark.length, copy)
+            copy.sync()
+            os.replace(copy.place, self._place)
+        except OSError as exc:
+            raise cannot("write", self.path, exc) from exc
         finally:
-            part.close()
+            copy.close()
 
     @property
     def empty(self) -> bool:
