@@ -120,6 +120,8 @@ class TokenEndpoint(AbstractTokenProvider):  # type: ignore[misc]
                 body = json.load(answer)
             return str(body["access_token"]), float(body.get("expires_in", 0))
         except urllib.error.HTTPError as exc:
+            # It holds the connection.
+            exc.close()
             raise self._failed(f"it answered {exc.code} {exc.reason}") from exc
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
             reason = getattr(exc, "reason", None) or exc
