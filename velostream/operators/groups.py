@@ -93,6 +93,8 @@ class Groups:
         self.failed = np.zeros(0, dtype=np.bool_)
         self._walk = Walk()
         self._in_round = False
+        # Whether a round has begun at all: the first one does also while nothing changes.
+        self._begun = False
 
     def latest_of(self) -> Latest:
         """The event times, with room for all slots."""
@@ -138,20 +140,23 @@ class Groups:
     def take(self) -> tuple[dict[str, pa.RecordBatch], bool, bool]:
         """Tables of what has changed, and of the next part of a round; whether one begins and ends with them.
 
-        The first call gives everything, and tracks changes from then on, if `track` does not already.
+        The first call gives everything, and tracks changes from then on, if `track` does not already. It
+        begins a round, also where nothing has changed since groups were restored, and a round goes on while
+        nothing changes: what was saved before a restart is kept until all lanes have completed one.
         """
         if not self.table.tracks:
             self.table.track(True)
         changed = self.table.changed
         distinct = self.accumulators.distinct
-        begins = not self._in_round and (changed > 0 or self.table.count == 0)
+        begins = not self._in_round and (changed > 0 or self.table.count == 0 or not self._begun)
         if begins:
-            self._in_round = True
-            self._walk.begin(self.table.count)
+            self._in_round = self._begun = True
+            # Where all has changed, these are the whole round.
+            self._walk.begin(self.table.count if changed < self.table.count else 0)
             for seen in distinct.values():
                 seen.begin_round()
         tables = {}
-        if changed:
+        if changed or self._in_round:
             slots = self.table.take_changed(*self._walk.next(changed))
             for part, chosen in enumerate(_parts(slots)):
                 tables[f"groups.{part}"] = self._rows(chosen)
