@@ -127,6 +127,16 @@ def test_text_comes_in_pieces_that_fit_into_memory(tmp_path: Path, monkeypatch: 
         assert ids_of(pieces) == list(range(20))
 
 
+def test_a_record_may_hold_any_sign_but_a_newline(tmp_path: Path) -> None:
+    writer = sink(tmp_path / "out.ndjson").open(pa.schema([("s", pa.string())]), bounded=True)
+    texts = ["a\r", "b\u2028c\x0b", "", "\n"]
+    writer.write(writer.encode(Batch(pa.record_batch({"s": texts}))), len(texts))
+    commit(writer)
+    lines = velostream.committed(tmp_path / "out.ndjson").lines()
+    assert [json.loads(line)["s"] for line in lines] == texts
+    writer.close(True)
+
+
 def test_a_file_that_got_its_name_meanwhile_is_found(tmp_path: Path) -> None:
     path = tmp_path / "out.ndjson"
     writer = sink(path).open(SCHEMA, bounded=True)
