@@ -192,7 +192,7 @@ class Source(ABC):
 def changed(what: str, how: str = "") -> ConnectorError:
     """The error of a partition that is not the one that was read before; `how` it differs."""
     return ConnectorError(
-        f"'{what}' has changed since it was read{': ' if how else ''}{how}",
+        f"'{what}' has changed since the last commit{': ' if how else ''}{how}",
         hint="bring back what was there, or begin afresh with state=reset",
     )
 

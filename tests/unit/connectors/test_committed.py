@@ -176,7 +176,7 @@ def test_rows_that_were_given_and_are_no_more_are_an_error(tmp_path: Path, name:
     list(reader.follow(timeout=0))
     sink(path, **options).open(SCHEMA, False, tokens[0]).close(False)
     with pytest.raises(
-        ConnectorError, match=r"has changed since it was read: \d+ (bytes|files) are committed"
+        ConnectorError, match=r"has changed since the last commit: \d+ (bytes|files) are committed"
     ):
         list(reader.follow(timeout=0))
     assert ids_of([velostream.committed(path).read()]) == list(range(10))
@@ -185,8 +185,8 @@ def test_rows_that_were_given_and_are_no_more_are_an_error(tmp_path: Path, name:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda path: path.write_bytes(b""), "has changed since it was read: it has 0 bytes, "),
-        (lambda path: path.unlink(), "has changed since it was read: it is gone, "),
+        (lambda path: path.write_bytes(b""), "has changed since the last commit: it has 0 bytes, "),
+        (lambda path: path.unlink(), "has changed since the last commit: it is gone, "),
         (lambda path: path.write_bytes(b"x" * 1000), "are not those that were committed"),
     ],
 )

@@ -177,7 +177,7 @@ def test_an_appended_file_is_gone_on_with_only_where_it_is_the_same(tmp_path: Pa
 
     path.write_text(text[: length - 1])
     changed = (
-        f"'{path}' has changed since it was read: it has {length - 1} bytes, {length} had been committed"
+        f"'{path}' has changed since the last commit: it has {length - 1} bytes, {length} had been committed"
     )
     assert refusal(path, token) == changed + HINT
     path.write_text(text.replace("2", "7"))
@@ -202,7 +202,7 @@ def test_a_hidden_file_that_is_gone_is_missed(tmp_path: Path, name: str, kind: s
     writer.close(False)
     os.unlink(tmp_path / f".{name}.{kind}")
     with pytest.raises(
-        ConnectorError, match=r"has changed since it was read: .*; bring back what was there, or"
+        ConnectorError, match=r"has changed since the last commit: .*; bring back what was there, or"
     ):
         sink(path).open(SCHEMA, True, token)
     assert path.read_text().startswith("before")

@@ -76,7 +76,7 @@ def test_a_bounded_file_that_has_changed_is_refused(
         restore()
     else:
         os.utime(path, ns=(1, 1))
-    name = f"'{path}' has changed since it was read: it has {difference}"
+    name = f"'{path}' has changed since the last commit: it has {difference}"
     assert refusal(file_source(path), 100, saved) == name + HINT
 
 
@@ -93,7 +93,7 @@ def test_a_member_of_a_zip_is_known_by_its_own_checksum(tmp_path: Path) -> None:
     write(("a.ndjson", LINES), ("b.ndjson", LINES[:90]))
     file_source(path).verify(0, 100, saved)
     write(("a.ndjson", LINES.replace(b"1000", b"1001")))
-    named = f"'{path}:a.ndjson' has changed since it was read: it has another checksum"
+    named = f"'{path}:a.ndjson' has changed since the last commit: it has another checksum"
     assert refusal(file_source(path), 100, saved) == named + HINT
     write(("a.ndjson", LINES[:90]))
     assert "it has another size" in refusal(file_source(path), 100, saved)
@@ -115,7 +115,7 @@ def test_a_rotated_file_is_refused(tmp_path: Path) -> None:
     saved = file_source(path, follow=True).fingerprint(0)
     path.rename(tmp_path / "a.ndjson.1")
     path.write_bytes(LINES)
-    named = f"'{path}' has changed since it was read: it has another inode"
+    named = f"'{path}' has changed since the last commit: it has another inode"
     assert refusal(file_source(path, follow=True), 100, saved) == named + HINT
 
 
@@ -129,7 +129,7 @@ def test_a_followed_file_that_was_begun_anew_in_place_is_refused(tmp_path: Path)
     path.write_bytes(LINES[9:] + LINES)
     assert "it has other first bytes" in refusal(file_source(path, follow=True), 100, saved)
     path.write_bytes(LINES[:9000])
-    changed = f"'{path}' has changed since it was read: it has 9000 bytes, 9001 had been read"
+    changed = f"'{path}' has changed since the last commit: it has 9000 bytes, 9001 had been read"
     assert refusal(file_source(path, follow=True), 9001, saved) == changed + HINT
 
 
@@ -147,7 +147,7 @@ def test_no_file_is_read_behind_its_end(tmp_path: Path, name: str, records: int,
     source = file_source(path, follow=follow and name == "a.ndjson")
     source.reader(0, Limits(records=records), len(LINES)).close()
     with pytest.raises(
-        ConnectorError, match=rf"has changed since it was read: it .*{len(LINES) + 1} had been"
+        ConnectorError, match=rf"has changed since the last commit: it .*{len(LINES) + 1} had been"
     ):
         source.reader(0, Limits(records=records), len(LINES) + 1)
 
@@ -178,7 +178,7 @@ def test_a_generator_is_known_by_all_that_its_records_depend_on() -> None:
         made(seed=1, partitions=2),
         made(seed=1, columns={"n": {"distribution": "uniform", "low": 0, "high": 8}}),
     ):
-        assert refusal(other, 5, saved) == "'g-0' has changed since it was read" + HINT
+        assert refusal(other, 5, saved) == "'g-0' has changed since the last commit" + HINT
 
 
 def test_a_table_is_known_by_its_rows_and_columns() -> None:
