@@ -71,6 +71,15 @@ class Distinct:
         self._seen.assign(self._encoder.encode([values]), None, slots.astype(np.int64))
         self._saved = self._seen.count
 
+    def save_again(self) -> None:
+        """Let the next `take` give all values."""
+        self._saved = 0
+
+    @property
+    def count(self) -> int:
+        """Values, of all slots."""
+        return int(self._seen.count)
+
     @property
     def nbytes(self) -> int:
         return int(self._seen.nbytes)

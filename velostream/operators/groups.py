@@ -133,9 +133,12 @@ class Groups:
 
     # --- saving -------------------------------------------------------------------------------
 
-    def track(self) -> None:
-        """Note from now on what changes, where nothing has since it was saved."""
-        self.table.track(False)
+    def track(self, again: bool) -> None:
+        """Note from now on what changes. All that there is was saved; `again`: save it once more."""
+        self.table.track(again)
+        if again:
+            for seen in self.accumulators.distinct.values():
+                seen.save_again()
 
     def take(self) -> tuple[dict[str, pa.RecordBatch], bool, bool]:
         """Tables of what has changed, and of the next part of a round; whether one begins and ends with them.

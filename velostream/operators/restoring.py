@@ -11,12 +11,15 @@ import pyarrow as pa
 
 from velostream.errors import StateError
 from velostream.kernels import KeyEncoder
+from velostream.operators import rounds
 from velostream.operators.arrays import fixed, int64s, uint8s
 from velostream.operators.groups import FAILED, SENT, Groups
 
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
 
+# So many times as many rows as there are may have been saved before all are saved at once.
+_REPEATED = 4
 _NAME = re.compile(r"groups\.\d+|distinct\.(?P<state>\d+)\.\d+")
 
 
@@ -41,6 +44,7 @@ class Restoring:
         self._schemas = [groups.schema(timed=False), groups.schema(timed=True)]
         # By slot: whether the group's row was there, and not only distinct values of it.
         self._whole = np.zeros(0, dtype=np.bool_)
+        self._read = 0
 
     def add(self, tables: Mapping[str, pa.RecordBatch]) -> None:
         """Put the tables of one `Changes`, that come after those that were added."""
@@ -70,7 +74,10 @@ class Restoring:
         """All tables were added, and what was dropped is dropped."""
         if not self._whole.all():
             raise unusable("it has distinct values of groups that it does not have")
-        self._groups.track()
+        groups = self._groups
+        kept = groups.table.count + sum(seen.count for seen in groups.accumulators.distinct.values())
+        # Runs that end before they complete a round add up: this one begins with all that there is.
+        groups.track(again=self._read > _REPEATED * kept + rounds.MOST_ROWS)
 
     def _check(self, name: str, batch: pa.RecordBatch, schemas: list[pa.Schema]) -> None:
         if not any(batch.schema.equals(schema) for schema in schemas):
@@ -97,6 +104,7 @@ class Restoring:
             windows = int64s(batch.column("window"))
             windows = windows if rows is None else windows[rows]
         slots = groups.table.assign(keys, rows, windows)
+        self._read += len(slots)
         groups.reserve()
         count = groups.table.count
         if count > len(self._whole):

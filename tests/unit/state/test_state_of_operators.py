@@ -96,6 +96,22 @@ def test_a_job_without_new_rows_comes_to_rest_with_its_state_saved_once(tmp_path
     assert Run(tmp_path, 1).totals() == dict.fromkeys(range(40), 1)
 
 
+def test_runs_that_never_complete_a_round_do_not_add_up(tmp_path: Path) -> None:
+    run = Run(tmp_path, 2)
+    run.add(list(range(40)))
+    run.commit()
+    run.store.close()
+    files = []
+    for key in range(40):
+        run = Run(tmp_path, 2)
+        run.add([key])
+        files.append(run.commit())
+        run.store.close()
+    # 2 rows of each lane and the one that was added come each time: at 4 times 40 all is saved again.
+    assert max(files) == 30 and files[files.index(30) + 1] == 1
+    assert Run(tmp_path, 4).totals() == dict.fromkeys(range(40), 2)
+
+
 def test_restarts_without_new_rows_do_not_add_up(tmp_path: Path) -> None:
     run = Run(tmp_path, 2)
     run.add(list(range(10)))
