@@ -13,6 +13,7 @@ import pytest
 from aiokafka.errors import IllegalGenerationError, ProducerClosed
 from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
 from aiokafka.producer.transaction_manager import TransactionManager
+from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
@@ -20,6 +21,7 @@ from velostream.connectors.kafka.prebuilt import (
     PrebuiltBatch,
     PrebuiltProducer,
     _OffsetCommit,
+    _ProduceRequest,
     _Transactions,
 )
 
@@ -176,6 +178,21 @@ def test_offsets_are_committed_with_generation_and_member() -> None:
         + (7).to_bytes(4, "big")
         + b"\x03me\x00"
     )
+
+
+@pytest.mark.parametrize("transactional_id", [None, "job"])
+def test_a_produce_request_is_byte_for_byte_that_of_aiokafka(transactional_id: str | None) -> None:
+    topics = [
+        ("a", [(3, record_batch([b"x"])), (0, record_batch([b"y", b"z"]))]),
+        ("b", [(1, bytearray(b"w"))]),
+    ]
+    arguments = (transactional_id, -1, 40_000, topics)
+    # The versions that brokers have: of Kafka 4, and of its oldest that we speak with.
+    for highest in (3, 13):
+        plain = ProduceRequest(*arguments).prepare({0: (3, highest)})
+        ours = _ProduceRequest(*arguments).prepare({0: (3, highest)})
+        assert type(ours) is type(plain)
+        assert ours.encode() == plain.encode()
 
 
 def test_abandoning_fails_all_that_is_not_acknowledged() -> None:

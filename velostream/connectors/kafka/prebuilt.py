@@ -27,9 +27,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.client import CoordinationType
 from aiokafka.errors import IllegalGenerationError, ProducerClosed
 from aiokafka.producer.message_accumulator import BatchBuilder
-from aiokafka.producer.sender import Sender, TxnOffsetCommitHandler
+from aiokafka.producer.sender import Sender, SendProduceReqHandler, TxnOffsetCommitHandler
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.types import (
     CompactArray,
     CompactString,
@@ -37,6 +38,7 @@ from aiokafka.protocol.types import (
     Int32,
     Int64,
     Schema,
+    String,
     TaggedFields,
 )
 from aiokafka.structs import TopicPartition
@@ -213,6 +215,33 @@ class _OffsetCommit(TxnOffsetCommitHandler):  # type: ignore[misc]
         return backoff
 
 
+class _ProduceRequest(ProduceRequest):  # type: ignore[misc]
+    """aiokafka's, but that it copies every batch once and not six times."""
+
+    def build(self, request_class: type[RequestStruct]) -> RequestStruct:
+        request = super().build(request_class)
+        # Before version 3 there was another format of record batches.
+        if request_class.API_VERSION >= 3:
+            request.encode = self._encoded
+        return request
+
+    def _encoded(self) -> bytes:
+        text, count = String("utf-8"), Int32
+        pieces = [text.encode(self._transactional_id), Int16.encode(self._required_acks)]
+        pieces += [count.encode(self._timeout), count.encode(len(self._topics))]
+        for topic, partitions in self._topics:
+            pieces += [text.encode(topic), count.encode(len(partitions))]
+            for partition, batch in partitions:
+                pieces += [count.encode(partition), count.encode(len(batch)), batch]
+        return b"".join(pieces)
+
+
+class _Produce(SendProduceReqHandler):  # type: ignore[misc]
+    def create_request(self) -> _ProduceRequest:
+        plain = super().create_request()
+        return _ProduceRequest(plain._transactional_id, plain._required_acks, plain._timeout, plain._topics)
+
+
 class _Sender(Sender):  # type: ignore[misc]
     # Generation and member of the group whose offsets are committed; -1 and "" when it is none.
     membership: tuple[int, str] = (-1, "")
@@ -227,9 +256,11 @@ class _Sender(Sender):  # type: ignore[misc]
         assert task is not None
         self.requests.add(task)
         try:
-            await super()._send_produce_req(node, batches)
+            await _Produce(self, batches).do(node)
         finally:
             self.requests.discard(task)
+        self._in_flight.remove(node)
+        self._muted_partitions.difference_update(batches)
 
     async def _do_txn_offset_commit(self, offsets: Mapping[TopicPartition, Any], group: str) -> None:
         node = await self._find_coordinator(CoordinationType.GROUP, group)
