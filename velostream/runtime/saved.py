@@ -79,8 +79,9 @@ class SavedState:
         for name, source in self._sources.items():
             saved = manifest.partitions.get(name, {})
             for number, partition in enumerate(source.partitions()):
-                position = self.position(name, partition)
-                if position is not None:
+                if partition in saved:
+                    # Also one that nothing was read of yet: it is to begin where it would have.
+                    position = self.position(name, partition) or 0
                     source.verify(number, position, saved[partition].get("fingerprint"))
             for gone in manifest.positions.get(name, {}).keys() - set(source.partitions()):
                 raise changed(gone, "it is gone")
