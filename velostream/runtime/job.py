@@ -15,6 +15,7 @@ from velostream.config.schema import JobConfig
 from velostream.config.units import parse_bytes, parse_duration_us
 from velostream.connectors.base import Limits, Sink
 from velostream.errors import ConnectorError, InternalError, VelostreamError
+from velostream.faults import fault
 from velostream.runtime.admission import Admission
 from velostream.runtime.app import App, make_app
 from velostream.runtime.counters import Counters
@@ -239,6 +240,8 @@ class Job:
             for name, outlet in self._outlets.items():
                 token = self._saved.token(name) if self._saved is not None else None
                 await asyncio.to_thread(outlet.open, self._bounded, self._strategy, token)
+            if self._saved is not None and self._saved.transaction is not None:
+                await asyncio.to_thread(self._saved.transaction.begin)
         except VelostreamError as error:
             self._error = self._error or error
         if self._error is not None:
@@ -308,8 +311,6 @@ class Job:
                 partition.position = saved.position(partition.state.source, partition.state.name)
                 states[key] = partition.state
             await asyncio.to_thread(saved.restore, states, self.config.processor.key_groups)
-            if saved.transaction is not None:
-                await asyncio.to_thread(saved.transaction.begin)
         elif self._bounded or not any(sink.shows_by_commits for sink in prepared.sinks.values()):
             return
         self._epochs = Epochs(
@@ -432,9 +433,12 @@ class Job:
         await asyncio.to_thread(self._close_lanes)
         self._seconds = self._elapsed()
         try:
+            fault("job.before_close")
             await asyncio.to_thread(self._close_sinks, state is JobState.COMPLETED)
+            fault("job.before_clear")
             if self._saved is not None and state is JobState.COMPLETED:
                 await asyncio.to_thread(self._saved.clear)
+                fault("job.after_clear")
         except VelostreamError as failed:
             error, state = error or failed, JobState.FAILED
         finally:

@@ -1,0 +1,30 @@
+"""A job on Kafka that is killed at any step or time loses nothing and counts nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crash.cases import Case
+from tests.crash.grounds import Kafka
+from tests.crash.harness import Tally, Zygote, torture
+from tests.kafka.topics import Topics
+
+KILLS = 3
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    with Zygote() as zygote:
+        yield zygote
+
+
+@pytest.mark.parametrize("case", Kafka.cases, ids=lambda case: case.name)
+def test_killed_jobs_on_kafka_lose_nothing_and_count_nothing_twice(
+    zygote: Zygote, topics: Topics, case: Case, tmp_path: Path
+) -> None:
+    tally = torture(zygote, Kafka(topics), case, tmp_path, kills=KILLS, seed=1, records=20_000)
+    assert tally == Tally(case.name, tally.kills, tally.starts, lost=0, wrong=0)
+    assert tally.kills >= KILLS
