@@ -21,6 +21,7 @@ from tests.kafka.jobs import make
 from tests.kafka.topics import Record, Topics
 from velostream.config.schema import ProcessorConfig
 from velostream.connectors.file.source import FileSourceConfig
+from velostream.connectors.kafka.producer import TransactionalProducer
 from velostream.connectors.kafka.settings import CODECS
 from velostream.connectors.kafka.sink import KafkaSink, KafkaSinkConfig
 from velostream.connectors.kafka.topics import CreateTopic
@@ -157,6 +158,29 @@ def test_rows_of_a_partition_keep_their_order_whatever_their_size(topics: Topics
         assert record.value is not None
         seen.setdefault(record.key, []).append(json.loads(record.value)["i"])
     assert seen == {b"%d" % k: list(range(k, at, 7)) for k in range(7)}
+
+
+def test_a_writer_on_transactions_shows_each_epoch_when_it_is_committed(topics: Topics) -> None:
+    topic = topics.create()
+    sink = KafkaSink("out", KafkaSinkConfig(brokers=topics.address, topic=topic))
+    producer = TransactionalProducer(sink.settings, topics.unused("txn"))
+    producer.open()
+    batches = [batch_of({"n": [n]}) for n in range(3)]
+    writer = sink.writer(batches[0].data.schema, producer)
+
+    seen = []
+    for batch in batches:
+        producer.begin()
+        writer.write(writer.encode(batch), 1)
+        token = writer.cut()
+        # Belongs to the next epoch, or to none.
+        writer.write(writer.encode(batch), 1)
+        writer.prepare(token)
+        producer.commit()
+        seen.append([json.loads(record.value or b"")["n"] for record in topics.consume(topic)])
+    writer.close(complete=True)
+
+    assert seen == [[0], [0, 0, 1], [0, 0, 1, 1, 2]]
 
 
 # Topics.

@@ -359,7 +359,10 @@ class _Composition:
         *above, last = keys
         node: Any = tree
         for step in above:
-            node = node.setdefault(step, {})
+            if node.get(step) is None:
+                # Also a group of keys that is null so far.
+                node[step] = {}
+            node = node[step]
             if not isinstance(node, dict):
                 self._error(override, f"'{step}' has no keys")
                 return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,17 @@ import pyarrow as pa
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatch
 
+from velostream.cli.request import all_kinds
+from velostream.config.compose import Composer
+from velostream.config.schema import JobConfig
+from velostream.connectors.channel import Channel, ChannelSourceConfig
 from velostream.connectors.kafka import codecs, settings
 from velostream.connectors.kafka.outgoing import Rows
 from velostream.connectors.kafka.sink import LARGE_BYTES, KafkaSink, KafkaSinkConfig, KafkaSinkWriter
+from velostream.connectors.kafka.topics import flat_config
 from velostream.errors import ConfigError, ConnectorError, Problems, VelostreamError
 from velostream.operators.batch import DELETE, INSERT, UPDATE, Batch
+from velostream.runtime.prepare import prepare
 
 SCHEMA = pa.schema(
     [
@@ -464,10 +471,6 @@ def test_explain_tells_the_key() -> None:
 
 
 def test_a_column_that_a_query_lacks_is_found_when_the_job_is_checked() -> None:
-    from velostream.config.schema import JobConfig
-    from velostream.connectors.channel import Channel, ChannelSourceConfig
-    from velostream.runtime.prepare import prepare
-
     source = ChannelSourceConfig(channel=Channel("trades", SCHEMA))
     config = KafkaSinkConfig(brokers="h:1", topic="topic", timestamp="ats")
     with pytest.raises(ConfigError) as caught:
@@ -477,13 +480,30 @@ def test_a_column_that_a_query_lacks_is_found_when_the_job_is_checked() -> None:
 
 
 def test_the_key_of_a_query_is_that_of_its_groups() -> None:
-    from velostream.config.schema import JobConfig
-    from velostream.connectors.channel import Channel, ChannelSourceConfig
-    from velostream.runtime.prepare import prepare
-
     source = ChannelSourceConfig(channel=Channel("trades", SCHEMA))
     config = KafkaSinkConfig(brokers="h:1", topic="topic")
     sql = "SELECT symbol AS s, COUNT(*) AS n FROM trades GROUP BY symbol"
     prepared = prepare(JobConfig(sql=sql, sources={"trades": source}, sinks={"out": config}))
 
     assert prepared.sinks["out"].describe()["key"] == "s"
+
+
+def test_keys_of_kafka_and_of_a_group_that_is_null_can_be_overridden() -> None:
+    overrides = [
+        "job=trades",
+        "sink=kafka",
+        "sink.topic=t",
+        "sink.key=[symbol]",
+        "sink.create.partitions=4",
+        "sink.create.config.cleanup.policy=compact",
+        "sink.options.linger.ms=20",
+    ]
+    job = Composer(all_kinds()).compose(overrides, run_dir=lambda name: Path("/runs") / name).job
+    (config,) = job.sinks.values()
+    sink = KafkaSink("out", config)
+
+    assert config.key == ["symbol"]
+    assert config.create.partitions == 4
+    assert flat_config(config.create.config) == {"cleanup.policy": "compact"}
+    assert sink.settings.get("linger.ms") == 20
+    assert sink.settings.brokers

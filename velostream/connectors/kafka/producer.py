@@ -24,6 +24,7 @@ from velostream.connectors.kafka.client import client_arguments, connector_error
 from velostream.connectors.kafka.prebuilt import PrebuiltBatch, PrebuiltProducer
 from velostream.connectors.kafka.settings import ClientSettings
 from velostream.errors import ConfigError, ConnectorError, InternalError
+from velostream.faults import fault
 from velostream.kernels import native
 from velostream.loop import shared_loop, submit
 
@@ -328,6 +329,7 @@ class TransactionalProducer(BatchProducer):
         on, its partitions are another member's, and this raises FencedError (KIP-447). Without them nobody
         checks.
         """
+        fault("kafka.before_offsets")
         places = {TopicPartition(*place): offset for place, offset in offsets.items()}
         self._transact(self.client.send_offsets(places, group, generation, member))
 
@@ -337,9 +339,12 @@ class TransactionalProducer(BatchProducer):
         After a ConnectorError it is known only by the next producer's `open` whether it was committed: it
         waits for a commit that has begun.
         """
+        fault("kafka.before_flush")
         self.flush()
+        fault("kafka.before_commit")
         self._transact(self.client.commit_transaction())
         self._in_transaction = False
+        fault("kafka.after_commit")
 
     def abort(self) -> None:
         """Take back the open transaction, and drop what is held for later epochs. Raises ConnectorError."""
