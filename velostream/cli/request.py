@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from velostream.config.build import Composed, Kinds
     from velostream.config.compose import Composer
     from velostream.config.schema import JobConfig
+    from velostream.state.manifest import Manifest
 
 
 def all_kinds() -> Kinds:
@@ -72,10 +73,12 @@ class Request:
         overrides = [*self.arguments.overrides, *more]
         if run_dir is None:
             composed = self.composer.compose(overrides, run_dir=new_run_dir, state_dir=state_dir)
-            former = former_dir(composed.job)
-            if former is None:
+            former = former_run(composed.job)
+            if former is None or not former.output_dir:
                 return composed
-            return self.composer.compose(overrides, run_dir=lambda _: former, state_dir=state_dir)
+            # So that its results are whole in one place.
+            folder = Path(former.output_dir)
+            return self.composer.compose(overrides, run_dir=lambda _: folder, state_dir=state_dir)
         own = run_dir
         return self.composer.compose(overrides, run_dir=own, state_dir=lambda name: own(name) / "state")
 
@@ -102,8 +105,8 @@ def state_dir(name: str) -> Path:
     return outputs_dir() / "state" / name
 
 
-def former_dir(job: JobConfig) -> Path | None:
-    """The folder of the run that this one goes on from, so that its results are whole in one place."""
+def former_run(job: JobConfig) -> Manifest | None:
+    """The last commit of the run that this one goes on from."""
     if not job.state.path or job.state.start != RESUME or job.delivery.guarantee == "best_effort":
         return None
     if not (Path(job.state.path) / "manifest.json").exists():
@@ -111,10 +114,9 @@ def former_dir(job: JobConfig) -> Path | None:
     from velostream.state.manifest import read_manifest
 
     try:
-        manifest = read_manifest(Path(job.state.path))
+        return read_manifest(Path(job.state.path))
     except VelostreamError:
         return None  # the run says so when it takes the folder
-    return Path(manifest.output_dir) if manifest is not None and manifest.output_dir else None
 
 
 def new_run_dir(name: str) -> Path:
