@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -181,6 +182,31 @@ def test_a_writer_on_transactions_shows_each_epoch_when_it_is_committed(topics: 
     writer.close(complete=True)
 
     assert seen == [[0], [0, 0, 1], [0, 0, 1, 1, 2]]
+
+
+def test_partitions_that_a_topic_gets_are_used_as_others_use_them(topics: Topics) -> None:
+    ours, theirs = topics.create(1), topics.create(4)
+    topics.produce(theirs, [Record(b"v", b"%d" % n) for n in range(50)])
+    batch = batch_of({"k": [str(n) for n in range(50)]})
+    options = {"metadata.max.age.ms": 100, "linger.ms": 0}
+    config = KafkaSinkConfig(brokers=topics.address, topic=ours, key=["k"], options=options)
+    writer = KafkaSink("out", config).open(batch.data.schema, bounded=False)
+    writer.write(writer.encode(batch), 50)
+    topics.grow(ours, 4)
+
+    deadline = time.monotonic() + 30
+    rounds = 1
+    while len({record.partition for record in topics.consume(ours)}) == 1:
+        assert time.monotonic() < deadline
+        writer.write(writer.encode(batch), 50)
+        rounds += 1
+        writer.prepare(writer.cut())
+    writer.close(complete=True)
+
+    # What was written when all partitions were known.
+    last = {record.key: record.partition for record in topics.consume(ours, rounds * 50) if record.partition}
+    expected = {record.key: record.partition for record in topics.consume(theirs, 50) if record.partition}
+    assert last == expected
 
 
 # Topics.

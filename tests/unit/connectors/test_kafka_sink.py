@@ -47,6 +47,8 @@ class Producer:
     def __init__(self) -> None:
         self.batches: list[tuple[int, int, list[Any]]] = []
         self.error: Exception | None = None
+        # As told by the broker; 0: not yet.
+        self.partitions = 0
         self.changed = threading.Condition()
 
     def send(self, topic: str, partition: int, data: bytearray, records: int, epoch: int) -> None:
@@ -58,6 +60,9 @@ class Producer:
             self.changed.notify_all()
 
     offer = send
+
+    def known_partitions(self, topic: str) -> int:
+        return self.partitions
 
     def fail(self, error: Exception) -> None:
         with self.changed:
@@ -155,6 +160,14 @@ def test_a_column_can_have_the_number_of_the_partition() -> None:
 
     assert sorted((partition, record.value[-60:-40]) for partition, record in sent)[0][0] == 0
     assert [partition for partition, _ in sorted(sent, key=lambda pair: b'"n":2' in pair[1].value)] == [0, 2]
+
+
+def test_partitions_that_a_topic_gets_are_used() -> None:
+    writer = writer_of(2, partitioner="round_robin")
+    put(writer, *[{}] * 2)
+    producer_of(writer).partitions = 4
+
+    assert sorted(partition for partition, _ in records(writer, batch_of(*[{}] * 4))) == [0, 0, 1, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("number", "shown"), [(3, "3"), (-1, "-1"), (None, "NULL")])

@@ -113,9 +113,10 @@ class BatchProducer:
         assert self._client is not None, "open() comes first"
         return self._client
 
-    def partitions(self, topic: str) -> int:
-        """How many partitions an existing topic has. Raises ConnectorError."""
-        return len(self._run(self.client.partitions_for(topic), f"topic '{topic}'"))
+    def known_partitions(self, topic: str) -> int:
+        """How many partitions the topic has, as told at the last look (each metadata.max.age.ms); 0 before
+        anything was sent to it."""
+        return len(self.client.client.cluster.partitions_for_topic(topic) or ())
 
     def send(self, topic: str, partition: int, data: bytearray, records: int, epoch: int = 0) -> None:
         """Send a finished record batch, which is taken over; returns before it is acknowledged.

@@ -15,7 +15,7 @@ import pyarrow as pa
 from velostream.config.schema import SinkConfig
 from velostream.connectors.base import Sink, SinkWriter, Transaction, sinks
 from velostream.connectors.changelog import Changes
-from velostream.connectors.kafka.outgoing import EVENT_TIME, MURMUR2, RecordLayout, Rows, joined
+from velostream.connectors.kafka.outgoing import EVENT_TIME, MURMUR2, Partitioner, RecordLayout, Rows, joined
 from velostream.connectors.kafka.settings import CODECS, ClientSettings, client_settings
 from velostream.connectors.kafka.topics import CreateTopic, find_topic
 from velostream.connectors.kafka.transaction import KafkaTransaction
@@ -207,6 +207,7 @@ class KafkaSinkWriter(SinkWriter):
         self._layout = sink.layout
         self._keys = self._layout.key_of(schema)
         self._headers = self._layout.headers_of(schema)
+        self._partitions = partitions
         self._partitioner = self._layout.partitioner_of(partitions)
         # Encoders take one call at a time each: as many as there are lanes at work, made when needed.
         self._encoders: list[Encoder] = [sink.form.encoder(self._changes.schema)]
@@ -253,12 +254,20 @@ class KafkaSinkWriter(SinkWriter):
         return Rows(
             text,
             ends,
-            self._partitioner.choose(data, keys),
+            self._partitioner_now().choose(data, keys),
             self._layout.timestamps(data, batch.times),
             keys,
             None if self._headers is None else self._headers(data),
             nulls,
         )
+
+    def _partitioner_now(self) -> Partitioner:
+        """A new one when the topic has got more partitions: other clients use them too."""
+        partitions = self._producer.known_partitions(self._topic)
+        if partitions > self._partitions:
+            self._partitions = partitions
+            self._partitioner = self._layout.partitioner_of(partitions)
+        return self._partitioner
 
     def _build(self, rows: Rows) -> Built:
         return self._batches.build(
