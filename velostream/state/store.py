@@ -6,9 +6,9 @@
     manifest.json.ready  the next one, while a transaction decides whether it is committed
     epochs/              a file of changes per commit and stage (`changes_file.py`), those still needed
 
-A commit writes the files of changes, then the manifest beside the last one, both down to the disk, and renames
-the manifest. So a crash leaves the last commit or this one, each whole, and files that no manifest names; the
-next `open` removes those.
+A commit writes the files of changes, then the manifest beside the last one, all down to the disk, and
+renames the manifest. So a crash leaves the last commit or this one, each whole, and files that no manifest
+names; the next `open` removes those.
 """
 
 from __future__ import annotations
@@ -132,11 +132,21 @@ class StateStore:
         return manifest
 
     def _settle(self, name: str, manifest: Manifest) -> None:
-        durable.rename(self.folder / name, self.folder / MANIFEST)
+        if self._renamed(name, manifest):
+            durable.sync_folder(self.folder)
+        else:
+            durable.rename(self.folder / name, self.folder / MANIFEST)
         fault("state.after_manifest")
         self._clean(manifest)
         fault("state.after_cleanup")
         self._manifest = manifest
+
+    def _renamed(self, name: str, manifest: Manifest) -> bool:
+        """Whether the manifest has its name already: the disk did not take that, and is asked again."""
+        if (self.folder / name).exists():
+            return False
+        own = read_manifest(self.folder)
+        return own is not None and own.number == manifest.number
 
     def clear(self) -> None:
         """Forget all that is saved: a bounded job has completed."""

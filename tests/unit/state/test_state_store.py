@@ -344,3 +344,76 @@ def test_a_manifest_of_a_later_velostream_is_refused(tmp_path: Path) -> None:
     manifest.write_text(manifest.read_text().replace('"format":1', '"format":2', 1))
     with pytest.raises(StateError, match="has the format 2, and this velostream reads 1"):
         StateStore(tmp_path, "job").open()
+
+
+# --- transactions -------------------------------------------------------------------------------
+
+
+def _prepared(folder: Path) -> None:
+    """Epoch 2 is committed, and 3 on the disk when the process dies."""
+    _committed(folder, 2)
+    store = StateStore(folder, "job")
+    store.open()
+    store.prepare(epoch(3, changes({3: 3}, begins=False)))
+    # As the operating system does it.
+    store._lock.release()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("decided", [2, 3])
+def test_a_transaction_decides_whether_what_was_prepared_is_the_last_commit(
+    decided: int, tmp_path: Path
+) -> None:
+    _prepared(tmp_path)
+    store = StateStore(tmp_path, "job")
+    manifest = store.open(decide=lambda: decided)
+    assert manifest is not None and manifest.number == decided
+    rows = {0: 2, 1: 1, 2: 2} if decided == 2 else {0: 2, 1: 1, 2: 2, 3: 3}
+    assert rows_of(store.changes(manifest, "bars")) == rows
+    assert len(_files(tmp_path)) == 2 + decided
+    store.close()
+
+
+@pytest.mark.parametrize("decided", [None, 1, 4])
+def test_a_folder_that_is_not_of_what_was_decided_is_refused(decided: int | None, tmp_path: Path) -> None:
+    _prepared(tmp_path)
+    with pytest.raises(StateError, match="holds epoch 2 of job 'job', whose output is that of epoch"):
+        StateStore(tmp_path, "job").open(decide=lambda: decided)
+    # Nothing is lost by asking.
+    store = StateStore(tmp_path, "job")
+    manifest = store.open(decide=lambda: 3)
+    assert manifest is not None and manifest.number == 3
+    store.close()
+
+
+def test_what_was_prepared_is_settled_and_the_next_follows(tmp_path: Path) -> None:
+    _committed(tmp_path, 1)
+    store = StateStore(tmp_path, "job")
+    store.open(decide=lambda: 1)
+    for number in (2, 3):
+        store.prepare(epoch(number, changes({number: number}, begins=False)))
+        last = read_manifest(tmp_path)
+        assert last is not None and last.number == number - 1
+        store.settle()
+    store.close()
+    manifest = store.open(decide=lambda: 3)
+    assert manifest is not None
+    assert rows_of(store.changes(manifest, "bars")) == {0: 1, 1: 1, 2: 2, 3: 3}
+    store.close()
+
+
+def test_settling_can_be_repeated_after_the_disk_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = StateStore(tmp_path, "job")
+    store.open()
+    store.prepare(epoch(1, changes({1: 1})))
+    for name in ("replace", "fsync"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, _fail(getattr(os, name), 1, errno.EIO))
+            with pytest.raises(StateError, match="Input/output error"):
+                store.settle()
+    store.settle()
+    store.close()
+    manifest = store.open(decide=lambda: 1)
+    assert manifest is not None and rows_of(store.changes(manifest, "bars")) == {1: 1}
+    store.close()
