@@ -18,6 +18,8 @@ from velostream.config.schema import FailureConfig, ProcessorConfig
 from velostream.connectors.file.source import FileSourceConfig
 from velostream.connectors.kafka.source import KafkaKeyConfig
 from velostream.runtime.failures.dead_letters import read_dead_letters
+from velostream.runtime.job import Job
+from velostream.runtime.replay import replay
 from velostream.testing.oracle import answer
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -200,6 +202,19 @@ def test_a_record_that_fails_is_named_by_partition_and_offset(topics: Topics, tm
         (f"{topic}-1", 3, "kafka.empty_value"),
         (f"{topic}-1", 4, "json.syntax"),
     ]
+
+
+def test_dead_letters_of_a_topic_are_replayed(topics: Topics, tmp_path: Path) -> None:
+    topic = topics.create()
+    topics.produce(topic, [b'{"id": 1}', b'{"id": "x"}', Record(None, b"key")])
+    letters = tmp_path / "letters.ndjson"
+    keep = FailureConfig(strategy="send_to_dlq", dlq_path=str(letters))
+    job = make("SELECT * FROM t", {"t": kafka(topics.address, topic)}, failure=keep)
+    assert job.run().records["failed"] == 2
+    job.config.sources["t"].schema = {"id": "VARCHAR"}
+    again = Job(replay(job.config, letters))
+    assert again.run().records["in"] == 1
+    assert rows_of(again) == [("x",)]
 
 
 def test_tombstones_can_be_skipped_and_count_nowhere(topics: Topics) -> None:

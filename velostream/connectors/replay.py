@@ -59,6 +59,10 @@ class ReplaySource(Source):
     def schema(self) -> Schema:
         return self._original.schema
 
+    @property
+    def metadata(self) -> Sequence[str]:
+        return self._original.metadata
+
     def partitions(self) -> Sequence[str]:
         return self._names
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
@@ -12,6 +13,8 @@ from velostream.connectors.kafka.fetching import Fetched
 from velostream.connectors.kafka.messages import KafkaMessages
 from velostream.errors import ConnectorError
 from velostream.kernels import BatchHeader, CorruptBatch, MessageReader, read_headers
+
+logger = logging.getLogger("velostream.kafka")
 
 # The longest that a read waits for something new.
 WAIT_SECONDS = 0.05
@@ -126,6 +129,13 @@ class KafkaReader(BlockReader):
         pieces = self._queue.take(self._limits.max_bytes, WAIT_SECONDS)
         if not pieces:
             return BytesBlock(b"", self._offset, self._offset)
+        if pieces[0].offset != self._offset:
+            logger.warning(
+                "'%s': offset %d is gone; by auto.offset.reset reading goes on at %d",
+                self._partition,
+                self._offset,
+                pieces[0].offset,
+            )
         block = KafkaBlock(self._partition, pieces, self._until, self._one_line)
         self._offset = block.next_offset
         if not self._limits.records:
