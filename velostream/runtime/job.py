@@ -292,6 +292,10 @@ class Job:
             self._admission.pause()
         self.state = JobState.PAUSED if self._held else JobState.RUNNING
         try:
+            if self._epochs is not None and not self._bounded:
+                # Else a sink that appends could not tell, after a crash before its first commit, which rows
+                # were there before the job.
+                await self._epochs.commit()
             await self._app.start()
             if self._epochs is not None and self._finishing is None:
                 self._epochs.start()
