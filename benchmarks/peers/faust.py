@@ -46,12 +46,7 @@ class Consumer(transport.Consumer):
     async def _getmany(self, active_partitions: Any, timeout: float) -> dict[Any, list[Any]]:  # noqa: ASYNC109
         messages: dict[Any, list[Any]] = {}
         for tp, blocks in (await super()._getmany(active_partitions, timeout)).items():
-            lines = [
-                line
-                for _, block in blocks
-                if isinstance(block, Block)
-                for line in lines_of(block)
-            ]
+            lines = [line for _, block in blocks if isinstance(block, Block) for line in lines_of(block)]
             messages[tp] = list(enumerate(lines, self._records))
             self._records += len(lines)
         return messages
