@@ -321,6 +321,31 @@ def test_200_000_rows_arrive_exactly_once_with_their_keys(topics: Topics, tmp_pa
     assert len({(record.key, record.partition) for record in records}) == 100
 
 
+def test_a_query_that_updates_keeps_a_compacted_topic_current(topics: Topics, tmp_path: Path) -> None:
+    topic = topics.create(3, cleanup_policy="compact")
+    rows = trades(tmp_path / "trades.ndjson", 400)
+    job = make(
+        # A row goes away with its symbol's fourth trade; one symbol has three.
+        "SELECT symbol, COUNT(*) AS n FROM trades WHERE price <> 100 GROUP BY symbol "
+        "HAVING COUNT(*) < 4 EMIT CHANGES",
+        {"trades": FileSourceConfig(path=str(tmp_path / "trades.ndjson"))},
+        processor=ProcessorConfig(version="v2", partitions=2, block_records=30),
+        sink=KafkaSinkConfig(brokers=topics.address, topic=topic),
+    )
+
+    assert job.run().error is None
+
+    counts = Counter(row["symbol"] for row in rows if row["price"] != 100)
+    records = topics.consume(topic)
+    last = {record.key: record.value for record in records}
+    assert last == {
+        symbol.encode(): b'{"symbol":"%s","n":%d}' % (symbol.encode(), n) if n < 4 else None
+        for symbol, n in counts.items()
+    }
+    assert Counter(value is None for value in last.values()) == {True: 99, False: 1}
+    assert len(records) > len(last)
+
+
 def test_a_job_file_writes_its_groups_by_their_key(topics: Topics, tmp_path: Path) -> None:
     topic = topics.unused("counts")
     rows = trades(tmp_path / "trades.ndjson", 1000)

@@ -172,6 +172,22 @@ def test_an_aborted_transaction_is_not_seen(kafka_address: str, topics: Topics) 
     producer.close()
 
 
+def test_an_abort_drops_what_was_sent_for_later_epochs(kafka_address: str, topics: Topics) -> None:
+    topic = topics.create()
+    producer = transactional(kafka_address, topics.unused("txn"))
+    producer.begin()
+    producer.send(topic, 0, record_batch(b"one"), 1, epoch=1)
+    producer.send(topic, 0, record_batch(b"two"), 1, epoch=2)
+
+    producer.abort()
+    producer.begin()
+    producer.commit()
+
+    assert values(topics, topic, committed=False) == [b"one"]
+    assert values(topics, topic) == []
+    producer.close()
+
+
 def test_batches_of_the_next_epoch_wait_for_its_transaction(kafka_address: str, topics: Topics) -> None:
     topic = topics.create()
     producer = transactional(kafka_address, topics.unused("txn"))
