@@ -80,6 +80,17 @@ def test_a_bounded_file_that_has_changed_is_refused(
     assert refusal(file_source(path), 100, saved) == name + HINT
 
 
+def test_a_file_is_known_as_it_was_when_its_reading_began(tmp_path: Path) -> None:
+    path = tmp_path / "a.ndjson"
+    path.write_bytes(LINES)
+    first = file_source(path)
+    first.reader(0, Limits()).close()
+    path.unlink()
+    saved = first.fingerprint(0)
+    path.write_bytes(LINES + LINES)
+    assert "it has another size" in refusal(file_source(path), len(LINES), saved)
+
+
 def test_a_member_of_a_zip_is_known_by_its_own_checksum(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
 

@@ -193,6 +193,8 @@ class FileSource(Source):
         follow = self.config.follow
         if part.codec == "none" and offset > part.size:
             raise changed(part.name, f"it has {part.size} bytes, {offset} had been read")
+        if not follow:
+            self.fingerprint(partition)  # of what is read; the file may be gone when it is asked for
         if splittable and part.codec == "none" and not follow:
             if not limits.records:
                 behind = sum(after.size for after in self._parts[partition + 1 :])
