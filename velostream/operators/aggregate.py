@@ -453,7 +453,7 @@ class Aggregate(Stateful):
         return Changes(tables, values, begins, ends)
 
     def restore(self, changes: Iterable[Changes], lanes: int, lane: int, key_groups: int) -> None:
-        """See `Stateful`. Groups are numbered as they are read: what is sent of one window comes in that order.
+        """See `Stateful`. Groups are numbered as they are read, and those of a window are sent in that order.
 
         All lanes save at one point of the input, with one watermark: where they differ, some have had nothing
         to save since, and the greatest one is that of all.
