@@ -11,9 +11,9 @@ import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from velostream.connectors.base import Limits
-from velostream.connectors.kafka.consumer import Queue
 from velostream.connectors.kafka.fetching import Fetched
 from velostream.connectors.kafka.messages import KafkaMessages
+from velostream.connectors.kafka.queue import Queue
 from velostream.connectors.kafka.reader import KafkaReader, unpack
 from velostream.errors import ConnectorError
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -15,7 +13,8 @@ import aiokafka.errors as kafka_errors
 from aiokafka import TopicPartition
 
 from velostream.connectors.kafka.client import client_arguments, connector_error, start
-from velostream.connectors.kafka.fetching import BatchConsumer, Fetched
+from velostream.connectors.kafka.fetching import BatchConsumer, Fetched, quieten
+from velostream.connectors.kafka.queue import Queue
 from velostream.connectors.kafka.settings import ClientSettings
 from velostream.errors import ConnectorError
 from velostream.loop import shared_loop, submit
@@ -40,86 +39,6 @@ FETCH_BYTES = 2 << 20
 ALL_FETCH_BYTES = 16 << 20
 # What may lie ready for all readers together, as long as each may have a fetch.
 READY_BYTES = 64 << 20
-
-
-class _Seldom(logging.Filter):
-    """Lets a message of aiokafka's through once a minute: it repeats them at every attempt."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._seen: dict[str, float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        now = time.monotonic()
-        fresh = now - self._seen.get(record.msg, -60.0) >= 60.0
-        if fresh:
-            self._seen[record.msg] = now
-        return fresh
-
-
-def quieten() -> None:
-    """Leave it to the source to tell of lost brokers and topics, once each; unless a level was set."""
-    for name, level in (
-        ("aiokafka", logging.CRITICAL),
-        ("aiokafka.consumer.fetcher", logging.WARNING),
-    ):
-        library = logging.getLogger(name)
-        if library.level == logging.NOTSET:
-            library.setLevel(level)
-            library.addFilter(_Seldom())
-
-
-class Queue:
-    """What was fetched of one partition and is not read yet. Filled on the loop, emptied by a reader."""
-
-    def __init__(self, limit_bytes: int, on_room: Callable[[], object]) -> None:
-        self._limit = limit_bytes
-        self._on_room = on_room
-        self._fetched: deque[Fetched] = deque()
-        self._bytes = 0
-        self._error: ConnectorError | None = None
-        self._error_until = 0.0
-        self._changed = threading.Condition()
-
-    @property
-    def has_room(self) -> bool:
-        return self._bytes < self._limit
-
-    def put(self, fetched: Fetched) -> None:
-        with self._changed:
-            self._fetched.append(fetched)
-            self._bytes += fetched.size
-            self._error = None
-            self._changed.notify()
-
-    def fail(self, error: ConnectorError | None, seconds: float = float("inf")) -> None:
-        """What `take` raises once what was fetched before is read, until more is fetched or for so many
-        seconds; None: it can be read again."""
-        with self._changed:
-            self._error = error
-            self._error_until = time.monotonic() + seconds
-            self._changed.notify()
-
-    def take(self, max_bytes: int, seconds: float) -> list[Fetched]:
-        """What is there, up to `max_bytes` but for the first; waits for some. Raises ConnectorError."""
-        with self._changed:
-            if self._error is not None and time.monotonic() > self._error_until:
-                self._error = None
-            if not self._fetched and self._error is None:
-                self._changed.wait(seconds)
-            if not self._fetched and self._error is not None:
-                raise self._error
-            full = not self.has_room
-            taken: list[Fetched] = []
-            size = 0
-            while self._fetched and (not taken or _goes_with(taken[-1], self._fetched[0], max_bytes - size)):
-                taken.append(self._fetched.popleft())
-                size += taken[-1].size
-            self._bytes -= size
-            room = full and self.has_room
-        if room:
-            self._on_room()
-        return taken
 
 
 class TopicConsumer:
@@ -467,11 +386,6 @@ class TopicConsumer:
                 self._to_commit = {tp: at for tp, at in self._to_commit.items() if offsets.get(tp) != at}
             if self._consumer is None and not self._to_commit:
                 return
-
-
-def _goes_with(last: Fetched, coming: Fetched, room: int) -> bool:
-    """Whether a block goes on with what comes: not when offsets were reset between."""
-    return coming.size <= room and coming.offset == last.next_offset
 
 
 def _clock(seconds_ago: float) -> str:

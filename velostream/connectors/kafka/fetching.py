@@ -9,6 +9,7 @@ where they were, and the version of aiokafka is bounded in `pyproject.toml`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 import time
 from collections.abc import Callable, Sequence
@@ -192,3 +193,29 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     def fetcher(self) -> BatchFetcher:
         """There is one once the consumer has started."""
         return cast(BatchFetcher, self._fetcher)
+
+
+class _Seldom(logging.Filter):
+    """Lets a message through once a minute, since aiokafka repeats them at every attempt; and none about
+    brokers that are away, which the source tells of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.msg.startswith("Failed fetch"):
+            return False
+        now = time.monotonic()
+        fresh = now - self._seen.get(record.msg, -60.0) >= 60.0
+        if fresh:
+            self._seen[record.msg] = now
+        return fresh
+
+
+def quieten() -> None:
+    """Keep of aiokafka's log what the source does not tell of by itself; unless a level was set."""
+    library = logging.getLogger("aiokafka.consumer.fetcher")
+    if library.level == logging.NOTSET:
+        library.setLevel(logging.WARNING)
+        library.addFilter(_Seldom())

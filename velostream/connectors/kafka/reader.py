@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from velostream.connectors.base import Block, BlockReader, BytesBlock, Limits
 from velostream.connectors.kafka.codecs import decompress
-from velostream.connectors.kafka.consumer import Queue
 from velostream.connectors.kafka.fetching import Fetched
 from velostream.connectors.kafka.messages import KafkaMessages
+from velostream.connectors.kafka.queue import Queue
 from velostream.errors import ConnectorError
 from velostream.kernels import BatchHeader, CorruptBatch, MessageReader, read_headers
 

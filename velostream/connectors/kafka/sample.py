@@ -10,8 +10,7 @@ import aiokafka.errors as kafka_errors
 from aiokafka import TopicPartition
 
 from velostream.connectors.kafka.client import client_arguments, connector_error, start
-from velostream.connectors.kafka.consumer import quieten
-from velostream.connectors.kafka.fetching import BatchConsumer
+from velostream.connectors.kafka.fetching import BatchConsumer, quieten
 from velostream.connectors.kafka.reader import unpack
 from velostream.connectors.kafka.settings import ClientSettings
 
