@@ -30,6 +30,8 @@ SCENARIOS = {
     "memory": 11_500_000,
     "latency": 1_000_000,
     "python_share": 10_000_000,
+    "kafka_tumble": 3_000_000,
+    "kafka_filter": 3_000_000,
 }
 README = Path(__file__).with_name("README.md")
 MARKERS = "<!-- last table -->", "<!-- end of last table -->"

@@ -47,9 +47,7 @@ def same_rows(base: Path, other: Path, name: str) -> None:
         """
     ).fetchall()
     if not rows or rows != others or wrong:
-        raise SystemExit(
-            f"{name} gives other rows than the first contender: {others} for {rows}, {wrong} are missing"
-        )
+        raise SystemExit(f"{name} gives other rows than the base: {others} for {rows}, {wrong} are missing")
 
 
 def _rows(path: Path) -> str:

@@ -19,7 +19,7 @@ FROM trades GROUP BY symbol WINDOW TUMBLING(ts, INTERVAL '60' SECOND)
 
 def result_path(scenario: str, argument: str, records: int) -> Path:
     """Where a contender of a scenario leaves its rows."""
-    return FOLDER / f"{scenario}-{argument.replace(':', '-')}-{records}.ndjson"
+    return FOLDER / f"{scenario}-{argument.replace(':', '-').replace('/', '-')}-{records}.ndjson"
 
 
 def same_rows(base: Path, other: Path, name: str) -> None:
@@ -35,7 +35,7 @@ def same_rows(base: Path, other: Path, name: str) -> None:
         """
     ).fetchall()
     if rows != same or not rows:
-        raise SystemExit(f"{name} gives other rows than the first contender: {same} of {rows} are the same")
+        raise SystemExit(f"{name} gives other rows than the base: {same} of {rows} are the same")
 
 
 def _rows(path: Path) -> str:
