@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import shutil
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,9 @@ class Ground(ABC):
     @abstractmethod
     def committed(self) -> Rows:
         """What a reader of committed rows sees, also between two starts."""
+
+    def move(self) -> None:  # noqa: B027  (a job on files stays with them)
+        """Go to another machine, where nothing is saved."""
 
     def config(self, processor: str) -> dict[str, Any]:
         source, sink = self.ends()
@@ -133,6 +137,9 @@ class Kafka(Ground):
         config = super().config(processor)
         config["name"] += f"-{self._out}"
         return config
+
+    def move(self) -> None:
+        shutil.rmtree(self.folder / "state", ignore_errors=True)
 
     def committed(self) -> Rows:
         return self.case.rows(record.value or b"" for record in self._topics.consume(self._out))

@@ -24,6 +24,8 @@ PROCESSORS = ("v1", "v2:2", "v2:4", "v2:8")
 # The share of kills at fault points; the others come at random times, up to so many seconds after a start.
 AT_FAULTS = 0.6
 LONGEST_SECONDS = 0.5
+# The share of starts that find nothing saved where they run.
+MOVES = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,8 @@ def torture(
                 tally.kills += 1
                 if not case.latest:
                     tally.wrong += (seen - want).total()
+                if rng.random() < MOVES:
+                    ground.move()
                 continue
             assert run.report is not None and run.report["state"] == "completed", (case.name, fault, run)
             tally.lost += (want - seen).total()

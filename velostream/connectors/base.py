@@ -7,7 +7,7 @@ registered by the name that `source=` and `sink=` take.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
@@ -286,6 +286,15 @@ class Transaction(ABC):
     @abstractmethod
     def commit(self, number: int) -> None:
         """Commit all that was written since `begin`, and the number."""
+
+    @abstractmethod
+    def save(self, written: Mapping[str, bytes], gone: Mapping[str, int]) -> None:
+        """Keep these files of the job's state with what is committed next, and no longer those that are gone
+        (by their sizes): so the state can be had on another machine."""
+
+    @abstractmethod
+    def saved(self) -> Iterator[tuple[str, bytes]]:
+        """All files that are kept, as names and bytes, those of one name in order; called behind `open`."""
 
     @abstractmethod
     def close(self, complete: bool) -> None:

@@ -17,7 +17,7 @@ class Admission:
         self.used_bytes = 0
         self.peak_bytes = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._open = True
+        self._pauses: set[str] = set()
 
     async def enter(self, size: int) -> None:
         """Wait until `size` bytes fit, in order of arrival."""
@@ -33,16 +33,16 @@ class Admission:
         self.used_bytes -= size
         self._admit()
 
-    def pause(self) -> None:
-        """Let nothing in until `resume`."""
-        self._open = False
+    def pause(self, why: str = "") -> None:
+        """Let nothing in until `resume` was called for each reason to pause."""
+        self._pauses.add(why)
 
-    def resume(self) -> None:
-        self._open = True
+    def resume(self, why: str = "") -> None:
+        self._pauses.discard(why)
         self._admit()
 
     def _fits(self, size: int) -> bool:
-        return self._open and (self.used_bytes == 0 or self.used_bytes + size <= self.limit_bytes)
+        return not self._pauses and (self.used_bytes == 0 or self.used_bytes + size <= self.limit_bytes)
 
     def _take(self, size: int) -> None:
         self.used_bytes += size

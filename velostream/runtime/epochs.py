@@ -112,6 +112,8 @@ class Epochs:
         self._turns = intake.turns
         self._task: asyncio.Task[None] | None = None
         self._busy = asyncio.Lock()
+        self._gathered: asyncio.Future[None] | None = None
+        self._error: BaseException | None = None
         # The number of the last epoch that was committed.
         self.committed = committed
 
@@ -134,11 +136,15 @@ class Epochs:
     async def commit(self, complete: bool = False) -> None:
         """Commit all that has been taken in so far; `complete`: it is the whole input of a bounded job.
 
-        Raises ConnectorError, StateError.
+        Raises ConnectorError, StateError, or whatever the job has failed by: then nothing is committed any
+        more, since the changes of an epoch that was lost are taken from the operators, and no later one has
+        them.
         """
         async with self._busy:
+            if self._error is not None:
+                raise self._error
             loop = asyncio.get_running_loop()
-            gathered: asyncio.Future[None] = loop.create_future()
+            gathered = self._gathered = loop.create_future()
             fault("epoch.begin")
             epoch = Epoch(
                 number=self.committed + 1,
@@ -157,8 +163,12 @@ class Epochs:
                 loop.call_soon_threadsafe(_set, gathered)
 
             self._intake.mark(Gathering(epoch, self._expected, self._store is not None, on_complete))
-            await gathered
-            await asyncio.to_thread(self._commit, epoch)
+            try:
+                await gathered
+                await asyncio.to_thread(self._commit, epoch)
+            except Exception as error:
+                self.fail(error)
+                raise
             self.committed = epoch.number
 
     def _commit(self, epoch: Epoch) -> None:
@@ -169,6 +179,7 @@ class Epochs:
         fault("epoch.prepared")
         if self._store is not None and self._transaction is not None:
             self._strategy.call("the state", partial(self._store.prepare, epoch))
+            self._transaction.save(*self._store.replica())
             # Not repeated: after an error only the next run can know whether it was committed.
             self._transaction.commit(epoch.number)
             fault("epoch.decided")
@@ -191,10 +202,17 @@ class Epochs:
         async with self._busy:
             task.cancel()
 
-    def cancel(self) -> None:
-        """End at once: the job has failed."""
-        if self._task is not None:
-            self._task.cancel()
+    def fail(self, error: BaseException) -> None:
+        """Commit nothing more: the job has failed. An epoch that is being written is finished: what made the
+        job fail comes behind it.
+
+        A lane that fails has this called before any part that it gathers later can complete an epoch: both
+        come to the loop in that order.
+        """
+        if self._error is None:
+            self._error = error
+        if self._gathered is not None and not self._gathered.done():
+            self._gathered.set_exception(self._error)
 
 
 def _set(future: asyncio.Future[None]) -> None:

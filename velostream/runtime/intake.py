@@ -323,7 +323,10 @@ class Intake:
         if done.watermark is not None:
             self._dataflow.advance(partition.state, done.watermark, done.ticket)
         if done.marker is not None:
-            fingerprint = partition.source.fingerprint(partition.state.number)
+            fingerprint = self._strategy.call(
+                f"source '{partition.state.source}'",
+                partial(partition.source.fingerprint, partition.state.number),
+            )
             self._dataflow.mark(partition.state, partition.position, fingerprint, done.marker, done.ticket)
         if done.file is not None:
             self._files.discard(done.file)

@@ -7,7 +7,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -45,6 +47,8 @@ from velostream.runtime.transport import Inputs
 # Between two commits where `delivery.interval` does not say: readers of a topic see no row sooner.
 INTERVAL_US = 1_000_000
 KAFKA_INTERVAL_US = 200_000
+# Why reading pauses, beside what was asked for.
+TROUBLE = "trouble"
 logger = logging.getLogger("velostream.job")
 
 
@@ -184,6 +188,7 @@ class Job:
             total_bytes=self._total_bytes,
             rows_out=self._rows_out(),
             seconds=self._elapsed(),
+            troubles=self._strategy.troubles,
         )
 
     def _elapsed(self) -> float:
@@ -205,6 +210,7 @@ class Job:
         cpus = usable_cpus()
         lanes = 1 if config.version != "v2" else config.partitions or len(cpus)
         self._strategy = failures[self.config.failure.strategy](self.config.failure, self.config.output_dir)
+        self._strategy.on_trouble = partial(self._call, self._on_trouble)
         self._outlets = {
             name: self.outlet_type(prepared.sinks[name], stream, prepared.plan.stage_of(stream).schema)
             for name, stream in prepared.plan.sinks.items()
@@ -403,12 +409,21 @@ class Job:
             if self._intake is not None and self._intake.in_flight == 0:
                 self._spawn_finish(None)
 
+    def _on_trouble(self) -> None:
+        """Read nothing while a source, a sink or the state is tried again: it could go nowhere."""
+        if any(not trouble.given_up for trouble in self._strategy.troubles):
+            self._admission.pause(TROUBLE)
+        else:
+            self._admission.resume(TROUBLE)
+
     def _lane_error(self, error: BaseException) -> None:
         shared_loop().call_soon_threadsafe(self._fail, error)
 
     def _fail(self, error: BaseException) -> None:
         if not self.state.ended and self._error is None:
             self._error = error
+            if self._epochs is not None:
+                self._epochs.fail(error)
             if self._intake is None:
                 return  # not started yet: `_start` sees the error
             self._admission.pause()
@@ -426,14 +441,12 @@ class Job:
         interrupted = self.state is JobState.STOPPING
         state = JobState.FAILED if error else JobState.INTERRUPTED if interrupted else JobState.COMPLETED
         if self._epochs is not None:
+            await self._epochs.stop()
             if error is None:
                 try:
-                    await self._epochs.stop()
                     await self._epochs.commit(complete=state is JobState.COMPLETED)
                 except Exception as failed:
                     error, state = failed, JobState.FAILED
-            else:
-                self._epochs.cancel()
         await asyncio.to_thread(self._close_lanes)
         self._seconds = self._elapsed()
         try:
@@ -537,6 +550,7 @@ class Job:
             state_bytes=sum(stage.aggregate.nbytes for stage in keyed),
             peak_queue_bytes=self._admission.peak_bytes,
             failures=self._strategy.logged + self._dataflow.failed_groups,
+            troubles=[asdict(trouble) for trouble in self._strategy.troubles],
             dead_letters=_path_of(getattr(self._strategy, "file", None)),
             late_records=_path_of(self._late_file),
         )

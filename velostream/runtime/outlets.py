@@ -100,7 +100,7 @@ class Outlet:
         if self._flush_at is not None and now >= self._flush_at:
             # While input keeps coming nobody else flushes.
             self._flush_at = now + FLUSH_SECONDS
-            self.writer.flush()
+            self._strategy.call(self._what, self.writer.flush)
 
     def mark(self, sender: int, gathering: Gathering) -> None:
         """Behind this comes what the sender has of the next epoch. Raises ConnectorError."""
@@ -124,10 +124,10 @@ class Outlet:
         self._strategy.call(self._what, lambda: self.writer.publish(token))
 
     def flush(self) -> None:
-        """Show readers what was written so far; nothing once the sink is closed. Raises ConnectorError."""
+        """Show readers what was written so far; nothing once the sink is closed. Raises as `prepare`."""
         with self._lock:
             if self._writer is not None:
-                self._writer.flush()
+                self._strategy.call(self._what, self._writer.flush)
 
     def close(self, complete: bool) -> None:
         """Finish the sink, when it was opened; may be repeated."""

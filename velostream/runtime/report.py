@@ -8,6 +8,7 @@ from typing import Any
 
 from velostream.plan.nodes import Plan
 from velostream.runtime.counters import Counters
+from velostream.runtime.failures.base import Trouble
 from velostream.runtime.lane import Lane
 from velostream.runtime.outlets import Outlet
 from velostream.runtime.promises import BEST_EFFORT, Promise
@@ -15,13 +16,15 @@ from velostream.runtime.promises import BEST_EFFORT, Promise
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a running job is. `total_bytes` is None where the input has no known end."""
+    """How far a running job is. `total_bytes` is None where the input has no known end; `troubles` are the
+    sources and sinks (and the state) that fail now."""
 
     records: int
     bytes: int
     total_bytes: int | None
     rows_out: int
     seconds: float
+    troubles: Sequence[Trouble] = ()
 
 
 @dataclass(slots=True)
@@ -33,7 +36,8 @@ class Report:
     and `rate` (records/s) count from there to the last row written. `stages` is time by kind of work, summed
     over lanes. A lane's `python_share` is the part of its busy time in Python: neither in kernels nor reading
     or writing; waits for the GIL are in it. `open_windows` were not emitted; they are saved where the job
-    commits. `resumed_epoch` is the commit that the run went on from (0: it began afresh), `epochs` its last
+    commits. `troubles` are the sources and sinks that fail, and how the state does: `what`, `since` (Unix
+    time), `tries`, the last `error`. `resumed_epoch` is the commit that the run went on from (0: it began afresh), `epochs` its last
     one.
     """
 
@@ -58,6 +62,7 @@ class Report:
     state_bytes: int = 0
     peak_queue_bytes: int = 0
     failures: list[str] = field(default_factory=list)
+    troubles: list[dict[str, Any]] = field(default_factory=list)
     dead_letters: str | None = None
     late_records: str | None = None
 

@@ -14,7 +14,7 @@ from velostream.runtime.dataflow import PartitionState
 from velostream.runtime.stages import Stages
 from velostream.runtime.watermarks import START
 from velostream.state.compatibility import check_compatible, describe_job
-from velostream.state.manifest import Manifest
+from velostream.state.manifest import MANIFEST, Manifest
 from velostream.state.store import StateStore
 
 logger = logging.getLogger("velostream.job")
@@ -47,7 +47,8 @@ class SavedState:
         # The epoch that the transaction has committed last.
         self._decided: int | None = None
         try:
-            self._manifest = self.store.open(config.state.start, self._decide)
+            copy = transaction.saved if transaction is not None else tuple
+            self._manifest = self.store.open(config.state.start, self._decide, copy)
             if self._manifest is not None:
                 for news in check_compatible(self._manifest, self.description):
                     logger.warning("job '%s': %s", config.name, news)
@@ -126,6 +127,8 @@ class SavedState:
         """The job has completed: there is nothing to go on from."""
         if self.transaction is not None:
             # First: a state without its transaction is taken for a transaction that was forgotten.
+            manifest = {MANIFEST: 0}
+            self.transaction.save({}, {**self.store.copied, **manifest})
             self.transaction.commit(FORGOTTEN)
         self.store.clear()
 

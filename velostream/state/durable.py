@@ -56,6 +56,24 @@ def _write(descriptor: int, piece: memoryview) -> None:
         piece = piece[os.write(descriptor, piece[:_MOST]) :]
 
 
+def append(file: Path, data: bytes) -> None:
+    """Add bytes to a file, down to the disk; its name needs `sync_folder`. Raises StateError."""
+    try:
+        with open(file, "ab", buffering=0) as out:
+            _write(out.fileno(), memoryview(data))
+            os.fsync(out.fileno())
+    except OSError as error:
+        raise disk_error("write", file, error) from error
+
+
+def read(file: Path) -> bytes:
+    """The whole of a file. Raises StateError."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise disk_error("read", file, error) from error
+
+
 def rename(old: Path, new: Path) -> None:
     """Give a file its name in place of the file that has it, and bring the name to the disk."""
     try:

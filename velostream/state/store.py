@@ -4,6 +4,7 @@
     manifest.json        the last commit (`manifest.py`)
     manifest.json.new    the next one while it is written
     manifest.json.ready  the next one, while a transaction decides whether it is committed
+    copy/                what is taken from elsewhere, until it is whole
     epochs/              a file of changes per commit and stage (`changes_file.py`), those still needed
 
 A commit writes the files of changes, then the manifest beside the last one, all down to the disk, and
@@ -16,7 +17,8 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,11 +37,16 @@ from velostream.state.savepoint import copy_files, read_savepoint, take_savepoin
 
 _NEXT = f"{MANIFEST}.new"
 _READY = f"{MANIFEST}.ready"
+_COPY = "copy"
 _CHANGES = re.compile(r"\d{12,}-[0-9a-f]{8}\.changes(\.new)?")
 
 
 def _nobody() -> None:
     return None
+
+
+def _sizes(manifest: Manifest | None) -> dict[str, int]:
+    return {entry.name: entry.size for entry in manifest.files} if manifest is not None else {}
 
 
 class StateStore:
@@ -62,28 +69,38 @@ class StateStore:
         # The epoch whose changes are written and not yet committed.
         self._written = -1
         self._prepared: Manifest | None = None
+        # Name and size of the files that a copy elsewhere has.
+        self._copied: dict[str, int] = {}
 
-    def open(self, start: str = RESUME, decide: Callable[[], int | None] = _nobody) -> Manifest | None:
+    def open(
+        self,
+        start: str = RESUME,
+        decide: Callable[[], int | None] = _nobody,
+        copy: Callable[[], Iterable[tuple[str, bytes]]] = tuple,
+    ) -> Manifest | None:
         """Take the folder for this process, and give the commit to go on from; None to begin afresh.
 
         `start` is `state.start`: `resume` goes on from the last commit, `reset` forgets it, a path makes
         that savepoint the last commit. `decide` gives the epoch that a transaction has committed last, None
         when there is no such transaction or it knows of none; it is asked when the folder is this process's.
-        Raises StateError: another process has the folder, it is another job's, what it holds is damaged, or
-        is not what was decided.
+        Where the folder has not that epoch it is filled from the `copy`: names and bytes, those of one name
+        in order, as `replica` gave them. Raises StateError: another process has the folder, it is another
+        job's, what it holds is damaged, or is not what was decided.
         """
         self._lock = FolderLock(self.folder)
         self._written = -1
         try:
             durable.make_folder(self._epochs)
             decided = decide()
+            before = read_manifest(self.folder) if start == RESUME else None
             if start == RESET:
                 self._forget()
             elif start != RESUME:
                 self._adopt(Path(start))
             else:
-                self._decide(decided)
+                self._decide(decided, copy)
             self._manifest = self._own_manifest()
+            self._copied = _sizes(self._manifest or before)
             self._session = self._manifest.session + 1 if self._manifest is not None else 1
             self._rounds = Rounds(self._files(self._manifest))
             self._clean(self._manifest)
@@ -114,6 +131,21 @@ class StateStore:
         """The epoch that was prepared is the last commit: so it was decided."""
         assert self._prepared is not None, "prepare() comes first"
         self._settle(_READY, self._prepared)
+        self._copied = _sizes(self._prepared)
+
+    def replica(self) -> tuple[dict[str, bytes], dict[str, int]]:
+        """What makes a copy of the last commit one of the prepared epoch: files to write, and files to remove
+        with their sizes. Raises StateError."""
+        assert self._prepared is not None, "prepare() comes first"
+        sizes = _sizes(self._prepared)
+        written = {name: durable.read(self._epochs / name) for name in sizes.keys() - self._copied.keys()}
+        gone = {name: size for name, size in self._copied.items() if name not in sizes}
+        return {**written, MANIFEST: self._prepared.to_bytes()}, gone
+
+    @property
+    def copied(self) -> dict[str, int]:
+        """Name and size of all files that a copy of the last commit has, but for its manifest."""
+        return self._copied
 
     def _write(self, epoch: Epoch) -> Manifest:
         """Write the changes and the manifest of an epoch."""
@@ -203,7 +235,7 @@ class StateStore:
         durable.write_new(new, [memoryview(manifest.to_bytes())])
         fault("state.before_manifest")
 
-    def _decide(self, decided: int | None) -> None:
+    def _decide(self, decided: int | None, copy: Callable[[], Iterable[tuple[str, bytes]]]) -> None:
         """Make what a transaction has decided on the last commit."""
         ready = read_manifest(self.folder, _READY)
         own = read_manifest(self.folder)
@@ -213,6 +245,8 @@ class StateStore:
         if decided is None and (own is None or ready is None):
             return
         if own is None or own.number != decided:
+            if self._take(copy(), decided):
+                return
             found = "nothing" if own is None else f"epoch {own.number}"
             raise StateError(
                 f"'{shown(self.folder)}' holds {found} of job '{self.job}', whose output is that of "
@@ -229,6 +263,23 @@ class StateStore:
         copy_files(manifest, savepoint, self.folder, set())
         self._write_next(replace(manifest, job=self.job))
         durable.rename(self.folder / _NEXT, self.folder / MANIFEST)
+
+    def _take(self, copy: Iterable[tuple[str, bytes]], decided: int | None) -> bool:
+        """Make a copy the last commit, if it is that of the decided epoch."""
+        taken = self.folder / _COPY
+        shutil.rmtree(taken, ignore_errors=True)
+        durable.make_folder(taken)
+        for name, data in copy:
+            if name == MANIFEST or _CHANGES.fullmatch(name):
+                durable.append(taken / name, data)
+        manifest = read_manifest(taken)
+        if manifest is not None and manifest.number == decided:
+            durable.remove(self.folder / MANIFEST)
+            for entry in manifest.files:
+                durable.rename(taken / entry.name, self._epochs / entry.name)
+            durable.rename(taken / MANIFEST, self.folder / MANIFEST)
+        shutil.rmtree(taken, ignore_errors=True)
+        return manifest is not None and manifest.number == decided
 
     def _forget(self) -> None:
         durable.remove(self.folder / MANIFEST)

@@ -132,10 +132,11 @@ SETTINGS = {
         Setting("sasl.oauthbearer.client.secret", _text, secret=True),
         Setting("sasl.oauthbearer.scope", _text),
         Setting("sasl.oauthbearer.extensions", _text),
+        # Of members of a job's group (`membership.py`).
+        Setting("session.timeout.ms", _number(1)),
         # Of consumers.
         Setting("group.id", _text, "group_id", "source"),
         Setting("group.instance.id", _text, "group_instance_id", "source"),
-        Setting("session.timeout.ms", _number(1), "session_timeout_ms", "source"),
         Setting("heartbeat.interval.ms", _number(1), "heartbeat_interval_ms", "source"),
         Setting("max.poll.interval.ms", _number(1), "max_poll_interval_ms", "source"),
         Setting("fetch.min.bytes", _BYTES, "fetch_min_bytes", "source"),

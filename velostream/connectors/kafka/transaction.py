@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from velostream.connectors.base import FORGOTTEN, Transaction
 from velostream.connectors.kafka.settings import ClientSettings
+from velostream.connectors.kafka.state_topic import StateTopic
 from velostream.loop import submit
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ class KafkaTransaction(Transaction):
         self._settings = settings
         self._id = f"velostream-{job}"
         self._topic = topic
+        self._state = StateTopic(f"{self._id}-state", settings)
 
     @property
     def identity(self) -> Any:
@@ -58,6 +61,12 @@ class KafkaTransaction(Transaction):
     def commit(self, number: int) -> None:
         self.producer.send_offsets({(self._topic, 0): number}, self._id)
         self.producer.commit()
+
+    def save(self, written: Mapping[str, bytes], gone: Mapping[str, int]) -> None:
+        self._state.save(self.producer, written, gone)
+
+    def saved(self) -> Iterator[tuple[str, bytes]]:
+        return self._state.load()
 
     def close(self, complete: bool) -> None:
         self.producer.close(complete)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event, Lock
 from typing import TypeVar
 
 from velostream.config.schema import FailureConfig
 from velostream.config.units import parse_duration_us
-from velostream.errors import ConnectorError
+from velostream.errors import ConnectorError, StateError
 from velostream.registry import Registry
 
 T = TypeVar("T")
@@ -40,11 +41,27 @@ class FailedRecord:
         return f"{self.source} {self.partition} at {self.offset}: {self.detail} [{self.code}]: {text}{more}"
 
 
+@dataclass(slots=True)
+class Trouble:
+    """A call of a source, a sink or the state that has failed, and not succeeded yet.
+
+    `what` it is of; `since` its first try failed (Unix time), `tries` were made since, the last one with
+    `error`. `given_up`: there will be no other.
+    """
+
+    what: str
+    since: float
+    tries: int
+    error: str
+    given_up: bool = False
+
+
 class FailureStrategy:
     """Base of all: counts nothing itself (the counters do), logs the first `log_first` records in full.
 
-    `records` is called by lanes, several at a time. `call` runs an external call (a read, a write) by the
-    strategy's rules; `stopping` ends its waits.
+    `records` is called by lanes, several at a time, and so is `call`, which makes an external call (a read, a
+    write, a commit) by the strategy's rules; `stopping` ends its waits. `on_trouble` is called, in any
+    thread, whenever one of the `troubles` begins, ends or is given up.
     """
 
     retries = False
@@ -54,6 +71,10 @@ class FailureStrategy:
         self.output_dir = output_dir
         self.logged: list[str] = []
         self.stopping = Event()
+        self.on_trouble: Callable[[], None] = _nothing
+        self._troubles: list[Trouble] = []
+        # What was given up, with its last error: nobody tries it again.
+        self._given_up: dict[str, ConnectorError | StateError] = {}
         self._backoff = (
             parse_duration_us(config.backoff) / 1e6,
             parse_duration_us(config.max_backoff) / 1e6,
@@ -65,32 +86,79 @@ class FailureStrategy:
         """Deal with records that failed. Raises RecordFailure when the job is to stop."""
         self._log(failed)
 
+    @property
+    def troubles(self) -> list[Trouble]:
+        """What fails now, or was given up: of each source or sink the call that has failed for longest."""
+        with self._lock:
+            found: dict[str, Trouble] = {}
+            for trouble in self._troubles:
+                found.setdefault(trouble.what, replace(trouble))
+            return list(found.values())
+
     def call(self, what: str, function: Callable[[], T]) -> T:
-        """The result of `function`; a ConnectorError is retried where the strategy says so.
+        """The result of `function`; a ConnectorError or StateError is retried where the strategy says so.
 
         Waits grow from `backoff` to `max_backoff` by doubling, each shortened by up to a half at random so
-        that workers do not come back together.
+        that workers do not come back together. After `max_retries` of them `what` is given up: this call and
+        all others of it, begun or to come, raise that error.
         """
-        attempt = 0
+        trouble: Trouble | None = None
         wait, longest = self._backoff
         while True:
+            self._raise_given_up(what)
             try:
-                return function()
-            except ConnectorError as error:
-                if not self.retries or attempt >= self.config.max_retries or self.stopping.is_set():
+                result = function()
+            except (ConnectorError, StateError) as error:
+                trouble = self._note(what, error, trouble)
+                tries = trouble.tries
+                if not self.retries or tries > self.config.max_retries or self.stopping.is_set():
+                    self._give_up(what, error)
                     raise
-                attempt += 1
                 pause = min(wait, longest) * random.uniform(0.5, 1.0)
                 logger.warning(
                     "%s failed (try %d of %d, next in %.1f s): %s",
                     what,
-                    attempt,
+                    tries,
                     self.config.max_retries + 1,
                     pause,
                     error.message,
                 )
                 self.stopping.wait(pause)
                 wait *= 2
+            else:
+                if trouble is not None:
+                    self._forget(trouble)
+                return result
+
+    def _give_up(self, what: str, error: ConnectorError | StateError) -> None:
+        with self._lock:
+            self._given_up.setdefault(what, error)
+            for trouble in self._troubles:
+                trouble.given_up |= trouble.what == what
+        self.on_trouble()
+
+    def _raise_given_up(self, what: str) -> None:
+        error = self._given_up.get(what)
+        if error is not None:
+            raise error
+
+    def _note(self, what: str, error: ConnectorError | StateError, trouble: Trouble | None) -> Trouble:
+        with self._lock:
+            if trouble is not None:
+                trouble.tries += 1
+                trouble.error = error.message
+                return trouble
+            trouble = Trouble(what, time.time(), 1, error.message)
+            self._troubles.append(trouble)
+        self.on_trouble()
+        return trouble
+
+    def _forget(self, trouble: Trouble) -> None:
+        with self._lock:
+            # By identity: two calls may fail alike.
+            self._troubles = [other for other in self._troubles if other is not trouble]
+        logger.warning("%s works again, after %.1f s", trouble.what, time.time() - trouble.since)
+        self.on_trouble()
 
     def close(self) -> None:
         """Finish; called once, when the job ends in whatever way."""
@@ -107,6 +175,10 @@ class FailureStrategy:
         if suppressed:
             first = self.config.log_first
             logger.warning("further failed records are counted and not logged (failure.log_first=%d)", first)
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 failures: Registry[type[FailureStrategy]] = Registry("failure strategy", "velostream.runtime.failures")

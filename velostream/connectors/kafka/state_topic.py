@@ -1,0 +1,135 @@
+"""A job's saved state in a topic, written with its transactions: so that it can be had on another machine.
+
+A file is a row of messages of partition 0: the key is `NAME/PART`, parts numbered from 0, the value its
+bytes. The topic is compacted, and a file that is gone has tombstones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from velostream.connectors.kafka.settings import ClientSettings
+from velostream.connectors.kafka.topics import CreateTopic, find_topic
+from velostream.kernels import BatchWriter
+from velostream.loop import submit
+
+if TYPE_CHECKING:
+    from velostream.connectors.kafka.producer import TransactionalProducer
+
+PART_BYTES = 512 << 10
+# Of so much the acknowledgement is waited for before more is sent.
+WINDOW_BYTES = 16 << 20
+# How often a person is told how far reading has come.
+TOLD_SECONDS = 2.0
+
+logger = logging.getLogger("velostream.kafka")
+
+
+class StateTopic:
+    """The topic `NAME` at a cluster, made at the first `save` when it is missing. Raises ConnectorError."""
+
+    def __init__(self, name: str, settings: ClientSettings) -> None:
+        self._name = name
+        self._settings = settings
+        self._found = False
+
+    def save(
+        self, producer: TransactionalProducer, written: Mapping[str, bytes], gone: Mapping[str, int]
+    ) -> None:
+        """Send the files, and tombstones for those that are gone (by their sizes), in the transaction."""
+        if not self._found:
+            made = CreateTopic(partitions=1, config={"cleanup.policy": "compact"})
+            submit(find_topic(self._name, made, self._settings)).result()
+            self._found = True
+        sent = 0
+        for key, part in self._messages(written, gone):
+            for partition, data, records, _ in self._batch(key, part):
+                producer.offer(self._name, partition, data, records, producer.epoch)
+                sent += len(data)
+            if sent > WINDOW_BYTES:
+                producer.flush()
+                sent = 0
+
+    def _messages(
+        self, written: Mapping[str, bytes], gone: Mapping[str, int]
+    ) -> Iterator[tuple[str, bytes | None]]:
+        for name, data in written.items():
+            for number, start in enumerate(range(0, max(1, len(data)), PART_BYTES)):
+                yield f"{name}/{number}", data[start : start + PART_BYTES]
+        for name, size in gone.items():
+            for number in range(-(-max(1, size) // PART_BYTES)):
+                yield f"{name}/{number}", None
+
+    def _batch(self, key: str, part: bytes | None) -> list[tuple[int, bytearray, int, int]]:
+        data = part or b""
+        return BatchWriter(2 * PART_BYTES).build(
+            data + b"\n",
+            np.array([len(data)], dtype=np.int64),
+            pa.array([key.encode()], pa.binary()),
+            np.zeros(1, dtype=np.int32),
+            np.array([time.time_ns() // 1_000_000], dtype=np.int64),
+            nulls=np.array([part is None]),
+        )
+
+    def load(self) -> Iterator[tuple[str, bytes]]:
+        """All files that are there: names and bytes, those of one name in order."""
+        parts = submit(self._read()).result()
+        by_place = {}
+        for key, data in parts.items():
+            name, _, number = key.decode().rpartition("/")
+            by_place[name, int(number)] = data
+        for place in sorted(by_place):
+            yield place[0], by_place[place]
+
+    async def _read(self) -> dict[bytes, bytes]:
+        from aiokafka import AIOKafkaConsumer
+        from aiokafka.structs import TopicPartition
+
+        from velostream.connectors.kafka.client import (
+            admin,
+            client_arguments,
+            start,
+            topic_partitions,
+        )
+
+        async with admin(self._settings) as client:
+            if self._name not in await topic_partitions(client):
+                return {}
+        arguments = {
+            **client_arguments(self._settings, "admin"),
+            "isolation_level": "read_committed",
+            "enable_auto_commit": False,
+        }
+        consumer = await start(AIOKafkaConsumer(**arguments), self._settings)
+        parts: dict[bytes, bytes] = {}
+        try:
+            place = TopicPartition(self._name, 0)
+            consumer.assign([place])
+            await consumer.seek_to_beginning(place)
+            end = (await consumer.end_offsets([place]))[place]
+            size, told = 0, time.monotonic()
+            while await consumer.position(place) < end:
+                for messages in (await consumer.getmany(timeout_ms=200)).values():
+                    for message in messages:
+                        size += len(message.value or b"")
+                        if message.value is None:
+                            parts.pop(message.key, None)
+                        else:
+                            parts[message.key] = message.value
+                if time.monotonic() - told > TOLD_SECONDS:
+                    told = time.monotonic()
+                    logger.warning("reading the state in topic '%s': %d MiB so far", self._name, size >> 20)
+                await asyncio.sleep(0)
+        finally:
+            await consumer.stop()
+        logger.warning(
+            "took the state from topic '%s': %d KiB", self._name, sum(map(len, parts.values())) >> 10
+        )
+        return parts
