@@ -134,6 +134,14 @@ def test_a_batch_above_max_request_size_is_not_sent(kafka_address: str, topics: 
 # Transactions.
 
 
+def test_there_are_no_transactions_without_idempotence(kafka_address: str) -> None:
+    settings = client_settings(kafka_address, {"enable.idempotence": False}, "sinks.out", "sink")
+    with pytest.raises(ConfigError) as caught:
+        TransactionalProducer(settings, "never").open()
+
+    assert caught.value.message == "there are no transactions without enable.idempotence"
+
+
 def values(topics: Topics, topic: str, committed: bool = True) -> list[bytes | None]:
     return [record.value for record in topics.consume(topic, committed=committed)]
 

@@ -463,6 +463,20 @@ def test_the_compression_can_be_set_by_kafkas_name() -> None:
     assert sink_of(compression="none").codec == "none"
 
 
+@pytest.mark.parametrize(
+    ("options", "delivery"),
+    [
+        ({}, "exactly_once"),
+        ({"acks": "all"}, "exactly_once"),
+        ({"enable.idempotence": False}, "at_least_once"),
+        ({"enable.idempotence": False, "acks": 1}, "best_effort"),
+        ({"enable.idempotence": False, "acks": 0}, "best_effort"),
+    ],
+)
+def test_what_can_be_promised_depends_on_acknowledgements(options: dict[str, Any], delivery: str) -> None:
+    assert sink_of(options=options).delivery == delivery
+
+
 def test_options_are_not_shown() -> None:
     sink = sink_of(options={"client.id": "secret"})
 

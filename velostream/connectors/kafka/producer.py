@@ -90,6 +90,12 @@ class BatchProducer:
             "acks": "all",
             **client_arguments(self.settings, "producer"),
         }
+        if self._transactional_id is not None and not arguments["enable_idempotence"]:
+            raise ConfigError(
+                "there are no transactions without enable.idempotence",
+                where=self.settings.where("enable.idempotence"),
+                hint="leave it out, or set delivery=at_least_once",
+            )
         if arguments["acks"] != "all" and arguments["enable_idempotence"]:
             raise ConfigError(
                 f"acks {arguments['acks']} does not go with enable.idempotence",

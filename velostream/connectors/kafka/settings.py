@@ -168,6 +168,7 @@ SETTINGS = {
 
 _PEM = "set ssl.ca.location, ssl.certificate.location and ssl.key.location to PEM files"
 _TOKENS = "set sasl.oauthbearer.token.endpoint.url, client.id and client.secret"
+_LEVEL = "leave it out: record batches are compressed at one level, gzip at 1 and zstd at 3"
 _LIBRARY = "leave it out: aiokafka, which velostream uses, decides it"
 
 # Settings of Kafka's clients that do not pass through, each with the way out.
@@ -214,10 +215,10 @@ REFUSED = {
     "value.serializer": "set `format` of the sink",
     "key.deserializer": "keys are columns of the source",
     "value.deserializer": "set `format` of the source",
-    "compression.gzip.level": _LIBRARY,
-    "compression.lz4.level": _LIBRARY,
-    "compression.zstd.level": _LIBRARY,
-    "compression.level": _LIBRARY,
+    "compression.gzip.level": _LEVEL,
+    "compression.lz4.level": _LEVEL,
+    "compression.zstd.level": _LEVEL,
+    "compression.level": _LEVEL,
     "client.dns.lookup": _LIBRARY,
     "default.api.timeout.ms": "set request.timeout.ms",
     "enable.metrics.push": _LIBRARY,

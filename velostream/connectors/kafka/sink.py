@@ -142,7 +142,11 @@ class KafkaSink(Sink):
 
     @property
     def delivery(self) -> str:
-        return "exactly_once"
+        """See the base class. What only the leader has acknowledged is gone when the leader is; without
+        idempotence a batch that is sent again may be there twice."""
+        if self.settings.get("acks", "all") != "all":
+            return "best_effort"
+        return "exactly_once" if self.settings.get("enable.idempotence", True) else "at_least_once"
 
     def transaction(self, job: str) -> KafkaTransaction:
         return KafkaTransaction(self.settings, job, self.config.topic)
