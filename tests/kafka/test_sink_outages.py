@@ -14,7 +14,7 @@ import pytest
 from tests.kafka.broker import Broker
 from tests.kafka.conftest import start
 from tests.kafka.jobs import make
-from tests.kafka.test_sink_producer import producer_of, record_batch
+from tests.kafka.test_sink_producer import producer_of, record_batch, transactional
 from tests.kafka.topics import Topics
 from velostream.config.schema import ProcessorConfig
 from velostream.connectors.generator.source import GeneratorSourceConfig
@@ -82,8 +82,12 @@ def test_closing_beside_a_paused_broker_does_not_take_long(mortal: Broker) -> No
 
 def test_a_broker_that_is_away_gets_what_it_missed_or_is_an_error_in_time(mortal: Broker) -> None:
     with Topics(mortal.address) as topics:
-        topic = topics.create()
+        topic, committed = topics.create(), topics.create()
         patient, hasty = producer_of(mortal.address), producer_of(mortal.address, delivery_timeout_ms=1000)
+        careful = transactional(mortal.address, topics.unused("txn"), timeout_ms=100_000)
+        careful.begin()
+        careful.send(committed, 0, record_batch(b"before"), 1, epoch=1)
+        careful.flush()
         for producer in (patient, hasty):
             producer.send(topic, 0, record_batch(b"before"), 1)
             producer.flush()
@@ -91,13 +95,17 @@ def test_a_broker_that_is_away_gets_what_it_missed_or_is_an_error_in_time(mortal
         mortal.kill()
         for i in range(20):
             patient.send(topic, 0, record_batch(b"%d" % i), 1)
+        careful.send(committed, 0, record_batch(b"meanwhile"), 1, epoch=1)
         hasty.send(topic, 0, record_batch(b"never"), 1)
         with pytest.raises(ConnectorError, match="nothing was acknowledged for 1 s"):
             hasty.flush()
         hasty.close(complete=False)
         mortal.start()
         patient.close()
+        careful.commit()
+        careful.close()
 
+        assert [record.value for record in topics.consume(committed, 2)] == [b"before", b"meanwhile"]
         assert [record.value for record in topics.consume(topic, 22)] == [
             b"before",
             b"before",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -31,8 +32,8 @@ def producer_of(address: str, **options: object) -> BatchProducer:
     return producer
 
 
-def transactional(address: str, name: str) -> TransactionalProducer:
-    settings = client_settings(address, {"transaction.timeout.ms": 10_000}, "sinks.out", "sink")
+def transactional(address: str, name: str, timeout_ms: int = 10_000) -> TransactionalProducer:
+    settings = client_settings(address, {"transaction.timeout.ms": timeout_ms}, "sinks.out", "sink")
     producer = TransactionalProducer(settings, name)
     producer.open()
     return producer
@@ -267,6 +268,23 @@ def test_a_fenced_producer_that_has_sent_nothing_more_cannot_commit_either(
     second.close()
 
     assert values(topics, topic) == []
+
+
+def test_a_transaction_that_lasts_too_long_is_told(kafka_address: str, topics: Topics) -> None:
+    topic = topics.create()
+    producer = transactional(kafka_address, topics.unused("txn"), timeout_ms=500)
+    producer.begin()
+    producer.send(topic, 0, record_batch(b"never"), 1, epoch=1)
+    producer.flush()
+    # Readers go on when the broker has aborted it.
+    topics.produce(topic, [b"after"])
+    deadline = time.monotonic() + 30
+    while values(topics, topic) != [b"after"]:
+        assert time.monotonic() < deadline
+
+    with pytest.raises(FencedError, match=r"or the transaction lasted longer than transaction\.timeout\.ms"):
+        producer.commit()
+    producer.close(complete=False)
 
 
 def test_a_member_of_an_older_generation_cannot_commit_offsets_nor_its_output(

@@ -234,10 +234,15 @@ _MEANINGS: tuple[tuple[type[BaseException], str, str], ...] = (
         "see that the broker runs, and that security.protocol is that of its listener",
     ),
 )
-_FENCED = (
+# The broker also fences who has had a transaction open for too long.
+_EXPIRED = (
     kafka_errors.ProducerFenced,
     kafka_errors.InvalidProducerEpoch,
     kafka_errors.InvalidProducerIdMapping,
+    kafka_errors.InvalidTxnState,
+)
+_FENCED = (
+    *_EXPIRED,
     kafka_errors.IllegalGenerationError,
     kafka_errors.UnknownMemberIdError,
     kafka_errors.RebalanceInProgressError,
@@ -250,8 +255,11 @@ def connector_error(exc: BaseException, settings: ClientSettings, what: str = ""
     if isinstance(exc, ConnectorError):
         return exc
     if isinstance(exc, _FENCED):
+        late = isinstance(exc, _EXPIRED)
         return FencedError(
-            f"{subject}: another process has taken over ({type(exc).__name__})",
+            f"{subject}: another process has taken over"
+            + (", or the transaction lasted longer than transaction.timeout.ms" if late else "")
+            + f" ({type(exc).__name__})",
             hint="let one process write with this job's name; what was not committed is dropped",
         )
     detail = _detail(exc)
