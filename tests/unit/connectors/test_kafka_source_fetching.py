@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import itertools
+import struct
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition, conn
 from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
+from velostream.connectors.kafka.connection import ResponseBytes, ResponseReader
 from velostream.connectors.kafka.fetching import (
     BatchConsumer,
     BatchFetcher,
@@ -53,6 +60,12 @@ def batch(base_offset: int, records: int) -> bytes:
         (AIOKafkaConsumer.__init__, ("AIOKafkaClient",)),
         (AIOKafkaConsumer.start, ("Fetcher",)),
         (AIOKafkaClient._metadata_update, ("MetadataRequest",)),
+        (AIOKafkaClient.bootstrap, ("create_conn",)),
+        (AIOKafkaClient._get_conn, ("create_conn",)),
+        (conn.create_conn, ("AIOKafkaConnection",)),
+        (AIOKafkaConnection.connect, ("asyncio", "StreamReader", "AIOKafkaProtocol")),
+        (AIOKafkaConnection._read, ("readexactly",)),
+        (AIOKafkaConnection._handle_frame, ("io", "BytesIO")),
     ],
 )
 def test_a_method_of_aiokafka_still_looks_up_what_is_replaced(
@@ -68,6 +81,8 @@ def test_a_method_of_aiokafka_still_looks_up_what_is_replaced(
         (Fetcher, "error_future"),
         (Fetcher, "fetched_records"),
         (AIOKafkaClient, "force_metadata_update"),
+        (asyncio.StreamReader, "_wait_for_data"),
+        (asyncio.StreamReader, "_wakeup_waiter"),
     ],
 )
 def test_what_the_consumer_calls_of_aiokafka_is_there(owner: type, name: str) -> None:
@@ -131,3 +146,86 @@ def test_a_fetch_of_what_lies_before_the_offset_does_not_move_back() -> None:
     records = PartitionBatches(PARTITION, FetchedBytes(batch(10, 3)), None, 50, None, None, True, 0)
     assert [fetched.next_offset for fetched in records] == [50]
     assert records.next_fetch_offset == 50
+
+
+# --- connections ----------------------------------------------------------------------------------------
+
+RESPONSES = [
+    b"",
+    b"a",
+    b"x" * 300,
+    bytes(range(256)) * 400,
+    b"y" * 65536,
+    b"z" * 65532,
+    b"q" * 200_000,
+    b"end",
+]
+
+
+async def received(data: bytes, cuts: Iterator[int]) -> list[bytes]:
+    """The responses that a reader cuts from data, which arrives in pieces of these sizes."""
+    reader = ResponseReader()
+    at = 0
+    while at < len(data):
+        room = reader.room()
+        piece = data[at : at + max(1, min(len(room), next(cuts)))]
+        room[: len(piece)] = piece
+        reader.filled(len(piece))
+        at += len(piece)
+    reader.feed_eof()
+    found = []
+    try:
+        while True:
+            (length,) = struct.unpack(">i", await reader.readexactly(4))
+            found.append(bytes(await reader.readexactly(length)))
+    except asyncio.IncompleteReadError:
+        return found
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 4096, 65535, 65536, 1 << 20])
+def test_responses_are_cut_wherever_the_socket_cuts_them(size: int) -> None:
+    data = b"".join(struct.pack(">i", len(response)) + response for response in RESPONSES)
+    if size < 100:
+        data = data[:2000]
+    whole = RESPONSES if size >= 100 else RESPONSES[:3]
+    assert asyncio.run(received(data, itertools.repeat(size))) == whole
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.binary(max_size=9), max_size=20), st.lists(st.integers(1, 12), min_size=1, max_size=20))
+def test_small_responses_are_cut_by_any_pieces(responses: list[bytes], sizes: list[int]) -> None:
+    data = b"".join(struct.pack(">i", len(response)) + response for response in responses)
+    assert asyncio.run(received(data, itertools.cycle(sizes))) == responses
+
+
+def test_a_response_of_a_negative_length_breaks_the_connection() -> None:
+    async def read() -> None:
+        reader = ResponseReader()
+        reader.room()[:4] = struct.pack(">i", -2)
+        reader.filled(4)
+        await reader.readexactly(4)
+
+    with pytest.raises(ConnectionError, match="a length of -2 bytes"):
+        asyncio.run(read())
+
+
+def test_a_reader_that_waits_gets_what_comes() -> None:
+    async def read() -> bytes:
+        reader = ResponseReader()
+        waiting = asyncio.ensure_future(reader.readexactly(4))
+        await asyncio.sleep(0)
+        reader.room()[:7] = struct.pack(">i", 3) + b"abc"
+        reader.filled(7)
+        assert await waiting == struct.pack(">i", 3)
+        return bytes(await reader.readexactly(3))
+
+    assert asyncio.run(read()) == b"abc"
+
+
+def test_small_pieces_of_a_response_are_bytes_and_large_ones_are_views() -> None:
+    data = b"name" + b"x" * 100_000
+    response = ResponseBytes(data)
+    assert response.read(4) == b"name" and isinstance(ResponseBytes(data).read(4), bytes)
+    large = response.read(100_000)
+    assert isinstance(large, memoryview) and bytes(large) == data[4:]
+    assert response.read(1) == b"" and ResponseBytes(data).read() == data

@@ -33,8 +33,8 @@ CLOSE_SECONDS = 1.0
 FETCH_WAIT_MS = 100
 # How often topics are looked at for more partitions, and all topics for those that a pattern matches.
 MAX_AGE_MS = 30_000
-# What a fetch gives at most of a partition, and in all. By 8 MiB a record costs the loop twice as much as by
-# 2 MiB, whose memory is used again from fetch to fetch; by 256 KiB the events weigh more than that.
+# What a fetch gives at most of a partition, and in all. Records of 90 bytes cost v1 0.19 us by 1 MiB, 0.15 us
+# by 2 MiB, and no less by 8.
 FETCH_BYTES = 2 << 20
 ALL_FETCH_BYTES = 16 << 20
 # What may lie ready for all readers together, as long as each may have a fetch.

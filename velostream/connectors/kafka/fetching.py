@@ -1,7 +1,7 @@
 """aiokafka's consumer, made to hand over record batches as they were fetched: the one place that changes it.
 
 Its classes look up their helpers by global names, so each method that has to use another one is the same code
-with that name bound anew (`_rebound`), in a subclass: what the application does with aiokafka besides is left
+with that name bound anew (`rebound`), in a subclass: what the application does with aiokafka besides is left
 alone. Its names are private: `tests/unit/connectors/test_kafka_source_fetching.py` fails when they are not
 where they were, and the version of aiokafka is bounded in `pyproject.toml`.
 """
@@ -12,10 +12,9 @@ import asyncio
 import logging
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import FunctionType
 from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer
@@ -24,26 +23,14 @@ from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
+from velostream.connectors.kafka.connection import create_connection, rebound
+
 # A record batch: base offset (8 bytes), length of what follows (4), leader epoch (4), format (1), checksum
 # (4), attributes (2), last offset less the base offset (4), …
 # (https://kafka.apache.org/documentation/#recordbatch)
 _BATCH_HEAD = struct.Struct(">qiibIhi")
 _PREFIX_BYTES = 12
 _FORMAT = 2
-
-
-def _rebound(function: Callable[..., Any], **names: Any) -> Any:
-    """The same function, with other things under these global names."""
-    original = cast(FunctionType, function)
-    copy = FunctionType(
-        original.__code__,
-        {**original.__globals__, **names},
-        original.__name__,
-        original.__defaults__,
-        original.__closure__,
-    )
-    copy.__kwdefaults__ = original.__kwdefaults__
-    return copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +112,7 @@ class PartitionBatches:
 class BatchFetcher(Fetcher):  # type: ignore[misc]
     """Keeps what it has fetched as `Fetched`."""
 
-    _proc_fetch_request = _rebound(
+    _proc_fetch_request = rebound(
         Fetcher._proc_fetch_request, MemoryRecords=FetchedBytes, PartitionRecords=PartitionBatches
     )
 
@@ -152,7 +139,9 @@ class WatchedClient(AIOKafkaClient):  # type: ignore[misc]
     down_since: float | None = None
     error: BaseException | None = None
 
-    _update_metadata = _rebound(
+    bootstrap = rebound(AIOKafkaClient.bootstrap, create_conn=create_connection)
+    _get_conn = rebound(AIOKafkaClient._get_conn, create_conn=create_connection)
+    _update_metadata = rebound(
         AIOKafkaClient._metadata_update,
         MetadataRequest=partial(MetadataRequest, allow_auto_topic_creation=False),
     )
@@ -182,8 +171,8 @@ class WatchedClient(AIOKafkaClient):  # type: ignore[misc]
 class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     """A consumer whose records are `Fetched`."""
 
-    __init__ = _rebound(AIOKafkaConsumer.__init__, AIOKafkaClient=WatchedClient)
-    start = _rebound(AIOKafkaConsumer.start, Fetcher=BatchFetcher)
+    __init__ = rebound(AIOKafkaConsumer.__init__, AIOKafkaClient=WatchedClient)
+    start = rebound(AIOKafkaConsumer.start, Fetcher=BatchFetcher)
 
     @property
     def client(self) -> WatchedClient:
