@@ -273,10 +273,11 @@ class Transaction(ABC):
         """Equal for two that commit as one."""
 
     @abstractmethod
-    def open(self) -> int | None:
-        """Take over from whoever had it, whose open transaction is taken back.
+    def open(self, folder: str) -> int | None:
+        """Take over from whoever had it and is gone, whose open transaction is taken back.
 
-        Gives the number that was committed last, None when there is none.
+        Gives the number that was committed last, None when there is none. Who has the job's state in the same
+        folder takes over at once. Raises ConnectorError, also when another process has it.
         """
 
     @abstractmethod

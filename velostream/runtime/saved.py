@@ -59,7 +59,7 @@ class SavedState:
 
     def _decide(self) -> int | None:
         if self.transaction is not None:
-            self._decided = self.transaction.open()
+            self._decided = self.transaction.open(str(self.store.folder))
         return self._decided
 
     @property

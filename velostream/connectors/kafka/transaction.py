@@ -12,6 +12,7 @@ from velostream.connectors.kafka.state_topic import StateTopic
 from velostream.loop import submit
 
 if TYPE_CHECKING:
+    from velostream.connectors.kafka.membership import Membership
     from velostream.connectors.kafka.producer import TransactionalProducer
 
 
@@ -19,7 +20,8 @@ class KafkaTransaction(Transaction):
     """The transactions of one job at one cluster, by the transactional id `velostream-JOB`.
 
     The number of the last epoch that was committed is the offset that a group of the same name has committed
-    for `topic`, in the same transaction as the rows: so the broker knows it, whatever happens here.
+    for `topic`, in the same transaction as the rows: so the broker knows it, whatever happens here. Who holds
+    the transactions is the one member of that group.
     """
 
     def __init__(self, settings: ClientSettings, job: str, topic: str) -> None:
@@ -27,6 +29,7 @@ class KafkaTransaction(Transaction):
         self._id = f"velostream-{job}"
         self._topic = topic
         self._state = StateTopic(f"{self._id}-state", settings)
+        self._membership: Membership | None = None
 
     @property
     def identity(self) -> Any:
@@ -39,12 +42,17 @@ class KafkaTransaction(Transaction):
 
         return TransactionalProducer(self._settings, self._id)
 
-    def open(self) -> int | None:
-        self.producer.open()
+    def open(self, folder: str) -> int | None:
+        from velostream.connectors.kafka.membership import Membership, Worker
+
+        membership = Membership(self._settings, self._id, Worker.of(folder), self.producer.fail)
+        membership.open()
+        self._membership = membership
         try:
+            self.producer.open()
             committed = submit(self._committed()).result()
         except BaseException:
-            self.producer.close(complete=False)
+            self.close(complete=False)
             raise
         return committed if committed > FORGOTTEN else None
 
@@ -69,4 +77,9 @@ class KafkaTransaction(Transaction):
         return self._state.load()
 
     def close(self, complete: bool) -> None:
-        self.producer.close(complete)
+        try:
+            self.producer.close(complete)
+        finally:
+            membership, self._membership = self._membership, None
+            if membership is not None:
+                membership.close()
