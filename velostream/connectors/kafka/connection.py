@@ -1,9 +1,9 @@
 """aiokafka's connections, made to receive a large response where it stays: in memory of its own, not copied.
 
 aiokafka reads from asyncio's streams, where the bytes of a fetch are copied three times on their way to its
-record batches. Here the socket fills the memory of the response, and what is decoded of it are views: a million
-records of 90 bytes in fetches of 8 MiB cost the loop 0.03 s of CPU in place of 0.13. As in `fetching.py`,
-methods of aiokafka are bound to other names.
+record batches. Here the socket fills the memory of the response, and what is decoded of it are views: a
+million records of 90 bytes in fetches of 8 MiB cost the loop 0.03 s of CPU in place of 0.13. As in
+`fetching.py`, methods of aiokafka are bound to other names.
 """
 
 from __future__ import annotations
