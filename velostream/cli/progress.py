@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from velostream.cli.screen import Screen
-from velostream.cli.words import count, seconds
+from velostream.cli.words import count, seconds, trouble
 
 if TYPE_CHECKING:
     from velostream.runtime.report import Progress
@@ -29,15 +29,26 @@ class Silence(AbstractContextManager["Silence"]):
 
 
 class Lines(Silence):
-    """Plain lines, one per `LINE_SECONDS`."""
+    """Plain lines, one per `LINE_SECONDS`, and one at once when a source or sink begins to fail, or works
+    again."""
 
     def __init__(self, name: str, screen: Screen) -> None:
         self._name = name
         self._screen = screen
         self._next = LINE_SECONDS
+        self._failing: set[str] = set()
 
     def show(self, progress: Progress) -> None:
-        if progress.seconds < self._next:
+        failing = {entry.what for entry in progress.troubles}
+        for what in sorted(self._failing - failing):
+            self._screen.line(f"{self._name}: {what} works again")
+        fresh, self._failing = failing - self._failing, failing
+        due = progress.seconds >= self._next
+        for entry in progress.troubles:
+            if due or entry.what in fresh:
+                text = trouble(entry.what, entry.since, entry.tries, entry.given_up)
+                self._screen.line(f"{self._name}: {text}: {entry.error}")
+        if not due:
             return
         self._next = progress.seconds + LINE_SECONDS
         part = f" ({progress.bytes / progress.total_bytes:.0%})" if progress.total_bytes else ""
@@ -77,6 +88,8 @@ class Bar(Silence):
     def show(self, progress: Progress) -> None:
         rate = progress.records / progress.seconds if progress.seconds else 0
         numbers = f"{count(progress.records)} records  {count(rate)}/s"
+        for entry in progress.troubles:
+            numbers += f"  {trouble(entry.what, entry.since, entry.tries, entry.given_up)}"
         self._bar.update(self._task, total=progress.total_bytes, completed=progress.bytes, numbers=numbers)
 
 

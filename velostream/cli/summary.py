@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from velostream.cli.words import aligned, count, seconds, size
+from velostream.cli.words import aligned, count, seconds, size, trouble
 from velostream.config.paths import shown
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def summary_lines(report: Report, folder: Path | None) -> Iterator[str]:
         saved = "saved for the next start" if report.epochs else "not emitted"
         yield from _labelled("open", [f"{count(report.open_windows)} windows, {saved}"])
     yield from _labelled("failures", report.failures)
+    yield from _labelled("trouble", [_trouble(entry) for entry in report.troubles])
     if report.dead_letters:
         yield from _labelled("failed to", [shown(report.dead_letters)])
     if report.late_records:
@@ -89,6 +90,11 @@ def _lane(lane: dict[str, Any]) -> list[str]:
         f"busy {seconds(lane['busy_seconds'])}",
         f"python {lane['python_share']:.1%}",
     ]
+
+
+def _trouble(entry: dict[str, Any]) -> str:
+    text = trouble(entry["what"], entry["since"], entry["tries"], entry["given_up"])
+    return f"{text}: {entry['error']}"
 
 
 def _sink(sink: dict[str, Any]) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 
 def count(number: float) -> str:
     """A whole number with separators.
@@ -34,6 +36,17 @@ def size(number: float) -> str:
             return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
         number /= 1024
     return f"{number:.1f} GiB"
+
+
+def trouble(what: str, since: float, tries: int, given_up: bool = False) -> str:
+    """What fails, and since when by the local time.
+
+    >>> trouble("sink 'out'", 0.0, 3).split(" since ")[0], trouble("the state", 0.0, 1, True)[-23:]
+    ("sink 'out' fails", ' (given up after 1 try)')
+    """
+    time = datetime.fromtimestamp(since).strftime("%Y-%m-%d %H:%M:%S")
+    counted = f"{tries} {'try' if tries == 1 else 'tries'}"
+    return f"{what} fails since {time} ({'given up after ' if given_up else ''}{counted})"
 
 
 def aligned(rows: list[list[str]], gap: str = "  ") -> list[str]:

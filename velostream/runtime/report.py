@@ -36,9 +36,8 @@ class Report:
     and `rate` (records/s) count from there to the last row written. `stages` is time by kind of work, summed
     over lanes. A lane's `python_share` is the part of its busy time in Python: neither in kernels nor reading
     or writing; waits for the GIL are in it. `open_windows` were not emitted; they are saved where the job
-    commits. `troubles` are the sources and sinks that fail, and how the state does: `what`, `since` (Unix
-    time), `tries`, the last `error`. `resumed_epoch` is the commit that the run went on from (0: it began afresh), `epochs` its last
-    one.
+    commits. `troubles` are the sources and sinks (and the state) that fail or were given up: `Trouble`.
+    `resumed_epoch` is the commit that the run went on from (0: it began afresh), `epochs` its last one.
     """
 
     name: str

@@ -110,12 +110,15 @@ class ScriptedSource(Source):
 
 @dataclass
 class ScriptedSinkConfig(SinkConfig):
-    """Not for YAML. `on_open` is called before the sink opens, `on_write` before each batch is kept: they may
-    raise, or wait."""
+    """Not for YAML. `on_open` is called before the sink opens, `on_write` before each batch is kept, the
+    others at these steps of a commit: they may raise, or wait."""
 
     kind: str = "scripted"
     on_open: Callable[[], None] | None = None
     on_write: Callable[[Batch], None] | None = None
+    on_cut: Callable[[], None] | None = None
+    on_prepare: Callable[[], None] | None = None
+    on_publish: Callable[[], None] | None = None
 
 
 @sinks.register("scripted", yaml=False)
@@ -154,6 +157,20 @@ class _ScriptedWriter(SinkWriter):
         if self._sink.config.on_write is not None:
             self._sink.config.on_write(payload)
         self._sink.keep(payload)
+
+    def cut(self) -> Any:
+        self._call(self._sink.config.on_cut)
+        return None
+
+    def prepare(self, token: Any) -> None:
+        self._call(self._sink.config.on_prepare)
+
+    def publish(self, token: Any) -> None:
+        self._call(self._sink.config.on_publish)
+
+    def _call(self, step: Callable[[], None] | None) -> None:
+        if step is not None:
+            step()
 
     def close(self, complete: bool) -> None:
         self._sink.closed = complete

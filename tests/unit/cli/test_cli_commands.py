@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import yaml
 from conftest import Result, Runtime
 
 from velostream.errors import ConnectorError, Where
+from velostream.runtime.failures.base import Trouble
 from velostream.runtime.report import Progress
 
 Call = Callable[..., Result]
@@ -95,6 +98,29 @@ def test_piped_progress_is_a_line_each_five_seconds(runtime: Runtime, call: Call
         "flights: 10,000 records (50%), 20 rows out, 1,000 records/s, 10.0 s",
     ]
     assert call("observability=quiet").out[1].startswith("flights: completed")
+
+
+def test_what_fails_is_said_at_once_and_with_each_line_until_it_works_again(
+    runtime: Runtime, call: Call
+) -> None:
+    since = datetime(2026, 11, 24, 12, 0, 1).timestamp()
+    failing = [[Trouble("sink 'out'", since, tries, "not now")] for tries in (1, 2, 3)]
+    seen = [(0.0, []), (0.0, failing[0]), (1.0, failing[1]), (5.0, failing[2]), (5.5, [])]
+    runtime.progress = tuple(Progress(10, 0, None, 2, at, troubles) for at, troubles in seen)
+    assert call().out[1:5] == [
+        "flights: sink 'out' fails since 2026-11-24 12:00:01 (1 try): not now",
+        "flights: sink 'out' fails since 2026-11-24 12:00:01 (3 tries): not now",
+        "flights: 10 records, 2 rows out, 2 records/s, 5.00 s",
+        "flights: sink 'out' works again",
+    ]
+
+
+def test_the_summary_says_what_was_given_up(runtime: Runtime, call: Call) -> None:
+    since = datetime(2026, 11, 24, 12, 0, 1).timestamp()
+    trouble = asdict(Trouble("the state", since, 11, "the disk is full", given_up=True))
+    runtime.script = lambda config: {"state": "failed", "error": "no", "troubles": [trouble]}
+    line = "  trouble   the state fails since 2026-11-24 12:00:01 (given up after 11 tries): the disk is full"
+    assert line in call().out
 
 
 def test_results_on_standard_output_are_alone_there(runtime: Runtime, call: Call) -> None:
