@@ -32,6 +32,7 @@ SCENARIOS = {
     "python_share": 10_000_000,
     "kafka_tumble": 3_000_000,
     "kafka_filter": 3_000_000,
+    "kafka_latency": 200_000,
 }
 README = Path(__file__).with_name("README.md")
 MARKERS = "<!-- last table -->", "<!-- end of last table -->"

@@ -114,13 +114,28 @@ def figures(path: Path, looks: list[tuple[int, bytes]], gaps: list[int]) -> dict
     """Percentiles over all input lines, in ms. Raises SystemExit when a line has no result."""
     import numpy as np
 
-    covered: dict[str, list[tuple[int, int]]] = {}
+    return percentiles(path, covered(looks)) | {"observer_ms": float(np.percentile(gaps, 99)) / 1e6}
+
+
+def covered(looks: list[tuple[int, bytes]]) -> dict[str, list[tuple[int, int]]]:
+    """By symbol: the stamps that result lines cover, each with the time of the look that found it (ns)."""
+    found: dict[str, list[tuple[int, int]]] = {}
     rest = b""
     for at, data in looks:
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             row = json.loads(line)
-            covered.setdefault(row["symbol"], []).append((row["written"], at))
+            found.setdefault(row["symbol"], []).append((row["written"], at))
+    return found
+
+
+def percentiles(path: Path, covered: dict[str, list[tuple[int, int]]]) -> dict[str, float]:
+    """p50 and p99, in ms, of the time from a line's stamp to the first result that covers it.
+
+    `path` has all lines. Raises SystemExit when a line has no result.
+    """
+    import numpy as np
+
     written: dict[str, list[int]] = {}
     with open(path, "rb") as file:
         for line in file:
@@ -134,7 +149,7 @@ def figures(path: Path, looks: list[tuple[int, bytes]], gaps: list[int]) -> dict
             raise SystemExit(f"the last lines of {symbol} have no result")
         latencies.append(rows[found, 1] - np.array(stamps))
     p50, p99 = np.percentile(np.concatenate(latencies), [50, 99]) / 1e6
-    return {"p50_ms": float(p50), "p99_ms": float(p99), "observer_ms": float(np.percentile(gaps, 99)) / 1e6}
+    return {"p50_ms": float(p50), "p99_ms": float(p99)}
 
 
 def _wait_for(result: Path, job: subprocess.Popen[bytes]) -> None:

@@ -28,7 +28,10 @@ class Ended:
 
 
 def job_command(job: str, path: Path, result: Path, processor: str) -> list[str]:
-    """The command line of a job of `benchmarks/jobs`, read from one file and written to another."""
+    """The command line of a job of `benchmarks/jobs`, read from one file and written to another.
+
+    It commits as jobs do by default, and goes on from no earlier run.
+    """
     return [
         sys.executable,
         "run.py",
@@ -37,6 +40,8 @@ def job_command(job: str, path: Path, result: Path, processor: str) -> list[str]
         f"sink.path={result}",
         f"processor={processor}",
         f"output_dir={RUN_FOLDER}",
+        f"state.path={FOLDER / 'state' / job}",
+        "state=reset",
     ]
 
 
