@@ -30,6 +30,8 @@ from velostream.connectors.kafka.connection import create_connection, rebound
 # (https://kafka.apache.org/documentation/#recordbatch)
 _BATCH_HEAD = struct.Struct(">qiibIhi")
 _PREFIX_BYTES = 12
+_LENGTH = struct.Struct(">i")
+_LENGTH_OFFSET = 8
 _FORMAT = 2
 
 
@@ -55,12 +57,14 @@ class Fetched:
 class FetchedBytes:
     """In place of aiokafka's MemoryRecords: finds where the last whole batch ends, and no more."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         self._data = data
         end, last = 0, -1
         size = len(data)
+        length_at = _LENGTH.unpack_from
         while size - end >= _BATCH_HEAD.size:
-            stop = end + _PREFIX_BYTES + max(0, int.from_bytes(data[end + 8 : end + 12], "big", signed=True))
+            (length,) = length_at(data, end + _LENGTH_OFFSET)
+            stop = end + _PREFIX_BYTES + max(0, length)
             if stop > size:
                 break
             last, end = end, stop
