@@ -23,11 +23,11 @@ from velostream.runtime.app import App, make_app
 from velostream.runtime.counters import Counters
 from velostream.runtime.dataflow import Dataflow
 from velostream.runtime.epochs import Epochs
-from velostream.runtime.failures.base import failures
+from velostream.runtime.failures.base import Trouble, failures
 from velostream.runtime.failures.dead_letters import DeadLetterFile
 from velostream.runtime.intake import Intake
 from velostream.runtime.lane import CAN_PIN, Lane, LaneThread, make_lanes, usable_cpus
-from velostream.runtime.loop import shared_loop, submit
+from velostream.loop import shared_loop, submit
 from velostream.runtime.outlets import Outlet
 from velostream.runtime.prepare import Prepared, prepare
 from velostream.runtime.promises import BEST_EFFORT, join_transaction
@@ -188,8 +188,20 @@ class Job:
             total_bytes=self._total_bytes,
             rows_out=self._rows_out(),
             seconds=self._elapsed(),
-            troubles=self._strategy.troubles,
+            troubles=self._troubles(),
         )
+
+    def _troubles(self) -> list[Trouble]:
+        """Of calls that fail, and of sources that wait by themselves for what is away."""
+        found = self._strategy.troubles
+        failing = {trouble.what for trouble in found}
+        sources = self._prepared.sources if self._prepared is not None else {}
+        for name, source in sources.items():
+            outage = source.outage
+            if outage is not None and (what := f"source '{name}'") not in failing:
+                reason, since = outage
+                found.append(Trouble(what, since, 0, reason))
+        return found
 
     def _elapsed(self) -> float:
         """Seconds since the first block was read; 0 before."""
@@ -550,7 +562,7 @@ class Job:
             state_bytes=sum(stage.aggregate.nbytes for stage in keyed),
             peak_queue_bytes=self._admission.peak_bytes,
             failures=self._strategy.logged + self._dataflow.failed_groups,
-            troubles=[asdict(trouble) for trouble in self._strategy.troubles],
+            troubles=[asdict(trouble) for trouble in self._troubles()],
             dead_letters=_path_of(getattr(self._strategy, "file", None)),
             late_records=_path_of(self._late_file),
         )

@@ -43,7 +43,7 @@ def test_a_stateless_query_reads_only_its_columns_and_shows_its_predicate() -> N
         "  project: symbol, price * 2.0 AS twice\n"
         "  gives result\n"
         "sink out takes result\n"
-        "  kind memory"
+        "  kind memory, delivery best_effort (a memory sink can do no more)"
     )
 
 
