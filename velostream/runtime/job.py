@@ -18,6 +18,7 @@ from velostream.config.units import parse_bytes, parse_duration_us
 from velostream.connectors.base import Limits, Sink
 from velostream.errors import ConnectorError, InternalError, VelostreamError
 from velostream.faults import fault
+from velostream.loop import shared_loop, submit
 from velostream.runtime.admission import Admission
 from velostream.runtime.app import App, make_app
 from velostream.runtime.counters import Counters
@@ -27,7 +28,6 @@ from velostream.runtime.failures.base import Trouble, failures
 from velostream.runtime.failures.dead_letters import DeadLetterFile
 from velostream.runtime.intake import Intake
 from velostream.runtime.lane import CAN_PIN, Lane, LaneThread, make_lanes, usable_cpus
-from velostream.loop import shared_loop, submit
 from velostream.runtime.outlets import Outlet
 from velostream.runtime.prepare import Prepared, prepare
 from velostream.runtime.promises import BEST_EFFORT, join_transaction
