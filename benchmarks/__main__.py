@@ -33,6 +33,7 @@ SCENARIOS = {
     "kafka_tumble": 3_000_000,
     "kafka_filter": 3_000_000,
     "kafka_latency": 200_000,
+    "restart": 1_000_000,
 }
 README = Path(__file__).with_name("README.md")
 MARKERS = "<!-- last table -->", "<!-- end of last table -->"

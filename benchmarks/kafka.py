@@ -89,13 +89,13 @@ def _wait_for(admin: AdminClient, topic: str, partitions: int) -> None:
     raise SystemExit(f"topic '{topic}' has no {partitions} partitions after {PATIENCE_SECONDS:.0f} s")
 
 
-def fill(topic: str, path: Path, records: int, partitions: int) -> None:
-    """The first lines of a file as messages without keys, dealt to the partitions in stretches."""
+def fill(topic: str, path: Path, records: int, partitions: int, first: int = 0) -> None:
+    """Lines `first` to `records` of a file as messages without keys, dealt to the partitions in stretches."""
     from confluent_kafka import Producer
 
     producer = Producer(client({"linger.ms": 50, "queue.buffering.max.messages": 1_000_000}))
     with open(path, "rb") as file:
-        for number, line in enumerate(islice(file, records)):
+        for number, line in enumerate(islice(file, first, records)):
             partition = number // STRETCH % partitions
             while True:
                 try:

@@ -1,9 +1,9 @@
 """A topic at 10,000 records/s: from a record produced to its result visible to a read-committed consumer.
 
 Four processes: one produces records in groups of 10, a millisecond apart, each stamped just before; the
-broker; the job, one lane; and this one, which consumes. Producer and consumer are librdkafka's and wait for nothing
-(`linger.ms=0`, `fetch.min.bytes=1`). A record's latency ends when the first result of its symbol that covers
-its stamp is consumed. Every record must be covered, or the run does not count.
+broker; the job, one lane; and this one, which consumes. Producer and consumer are librdkafka's and wait for
+nothing (`linger.ms=0`, `fetch.min.bytes=1`). A record's latency ends when the first result of its symbol that
+covers its stamp is consumed. Every record must be covered, or the run does not count.
 """
 
 from __future__ import annotations
