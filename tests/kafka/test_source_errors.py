@@ -184,6 +184,9 @@ def test_reading_goes_on_where_it_was_when_a_broker_returns(
             own_broker.kill()
             told = f"no broker answers at {topics.address} since "
             wait_until(lambda: any(told in record.getMessage() for record in caplog.records))
+            (trouble,) = job.progress().troubles
+            assert trouble.what == "source 't'" and trouble.error.startswith("no broker answers at")
+            assert time.time() - 60 < trouble.since < time.time()
             own_broker.start()
             topics.produce(
                 topic, [Record(value, partition=n % 2) for n, value in enumerate(values([10, 11]))]
@@ -191,6 +194,7 @@ def test_reading_goes_on_where_it_was_when_a_broker_returns(
             rows = wait_for_rows(job, 12)
             assert rows == [(number,) for number in range(12)]
             wait_until(lambda: any("answers again" in record.getMessage() for record in caplog.records))
+            assert not job.progress().troubles
         assert sum(told in record.getMessage() for record in caplog.records) == 1
 
 

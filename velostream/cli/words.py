@@ -39,12 +39,14 @@ def size(number: float) -> str:
 
 
 def trouble(what: str, since: float, tries: int, given_up: bool = False) -> str:
-    """What fails, and since when by the local time.
+    """What fails, and since when by the local time; without a try it is waited for.
 
     >>> trouble("sink 'out'", 0.0, 3).split(" since ")[0], trouble("the state", 0.0, 1, True)[-23:]
     ("sink 'out' fails", ' (given up after 1 try)')
     """
     time = datetime.fromtimestamp(since).strftime("%Y-%m-%d %H:%M:%S")
+    if not tries:
+        return f"{what} is waited for since {time}"
     counted = f"{tries} {'try' if tries == 1 else 'tries'}"
     return f"{what} fails since {time} ({'given up after ' if given_up else ''}{counted})"
 

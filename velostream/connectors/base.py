@@ -177,6 +177,11 @@ class Source(ABC):
         Called after each commit, in order, from any thread; does not wait.
         """
 
+    @property
+    def outage(self) -> tuple[str, float] | None:
+        """What keeps it from being read for now, though no call fails, and since when (Unix time)."""
+        return None
+
     def close(self) -> None:  # noqa: B027  (a source may hold nothing)
         """Give up what it holds beyond its readers; called at the job's end, may be called twice."""
 

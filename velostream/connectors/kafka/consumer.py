@@ -83,7 +83,8 @@ class TopicConsumer:
         # When each topic was found missing (time.monotonic).
         self._missing: dict[str, float] = {}
         self._grown: ConnectorError | None = None
-        self._away = False
+        # Unix time.
+        self._away_since: float | None = None
         self._looked = 0.0
 
     # --- from other threads ---------------------------------------------------------------------
@@ -107,6 +108,12 @@ class TopicConsumer:
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit to the group, soon: of several that are given meanwhile the last counts."""
         shared_loop().call_soon_threadsafe(self._commit_soon, dict(offsets))
+
+    @property
+    def outage(self) -> tuple[str, float] | None:
+        """That no broker answers, and since when (Unix time); None while one does."""
+        since = self._away_since
+        return None if since is None else (f"no broker answers at {self._settings.brokers}", since)
 
     def close(self) -> None:
         """Commit what is to be committed, and disconnect; may be called twice."""
@@ -290,12 +297,12 @@ class TopicConsumer:
     def _watch_brokers(self, consumer: BatchConsumer) -> None:
         since = consumer.client.down_since
         seconds = 0.0 if since is None else time.monotonic() - since
-        if since is None and self._away:
-            self._away = False
+        if since is None and self._away_since is not None:
+            self._away_since = None
             logger.warning("source '%s': %s answers again", self._source, self._settings.brokers)
             self._fail(None)
-        elif seconds >= WATCH_SECONDS and not self._away:
-            self._away = True
+        elif seconds >= WATCH_SECONDS and self._away_since is None:
+            self._away_since = time.time() - seconds
             logger.warning(
                 "source '%s': no broker answers at %s since %s; reading goes on when one does (%s)",
                 self._source,
@@ -323,7 +330,7 @@ class TopicConsumer:
                 if len(partitions) > count and self._follows:
                     self._grow(f"topic '{topic}' has {len(partitions)} partitions now, and {count} are read")
                 continue
-            if self._away:
+            if self._away_since is not None:
                 continue
             since = self._missing.setdefault(topic, now)
             if topic in cluster.unauthorized_topics:

@@ -438,6 +438,11 @@ class KafkaSource(Source):
             {by_name[name]: offset for name, offset in positions.items() if name in by_name}
         )
 
+    @property
+    def outage(self) -> tuple[str, float] | None:
+        consumer = self._consumer
+        return None if consumer is None else consumer.outage
+
     def close(self) -> None:
         with self._lock:
             consumer, self._consumer = self._consumer, None
