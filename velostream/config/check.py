@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator
 from zoneinfo import ZoneInfo
 
+from velostream.config.processor_text import TRANSACTIONAL, VERSIONS
 from velostream.config.schema import (
     RESUME,
     DeliveryConfig,
@@ -33,6 +34,7 @@ def validate(job: JobConfig) -> list[VelostreamError]:
         *_processor(job.processor),
         *_failure(job.failure),
         *_delivery(job.delivery),
+        *_transactional(job),
         *_state(job),
         *_dead_letters(job),
         *_late_records(job),
@@ -48,8 +50,9 @@ def validate(job: JobConfig) -> list[VelostreamError]:
 def warnings(job: JobConfig) -> list[str]:
     """What works, but not as the configuration may make one think."""
     found: list[str] = []
-    if job.processor.affinity and job.processor.version == "v1":
-        found.append("processor.affinity: the lane of processor=v1 is never pinned; use processor=v2")
+    version = job.processor.version
+    if job.processor.affinity and version != "v2":
+        found.append(f"processor.affinity: the lane of processor={version} is never pinned; use processor=v2")
     if job.processor.affinity and sys.platform == "darwin":
         found.append("processor.affinity: macOS does not pin threads; the lanes run unpinned")
     return found
@@ -89,14 +92,14 @@ def _job(job: JobConfig) -> Iterator[VelostreamError]:
 
 
 def _processor(processor: ProcessorConfig) -> Iterator[VelostreamError]:
-    yield from _one_of("processor.version", processor.version, ("v1", "v2"))
+    yield from _one_of("processor.version", processor.version, VERSIONS)
     partitions = processor.partitions
     if partitions is not None:
         yield from _at_least("processor.partitions", partitions, 1)
-        if processor.version == "v1" and partitions > 1:
+        if processor.version in ("v1", TRANSACTIONAL) and partitions > 1:
             yield _error(
                 "processor.partitions",
-                f"processor=v1 has one lane, not {partitions}",
+                f"processor={processor.version} has one lane, not {partitions}",
                 "use processor=v2, or leave processor.partitions out",
             )
         if partitions > processor.key_groups >= 1:
@@ -166,6 +169,15 @@ def _delivery(delivery: DeliveryConfig) -> Iterator[VelostreamError]:
             "delivery.interval",
             "delivery=best_effort commits nothing",
             "use delivery=at_least_once or exactly_once, or leave delivery.interval out",
+        )
+
+
+def _transactional(job: JobConfig) -> Iterator[VelostreamError]:
+    if job.processor.version == TRANSACTIONAL and job.delivery.guarantee in GUARANTEES[:-1]:
+        yield _error(
+            "delivery.guarantee",
+            f"processor={TRANSACTIONAL} delivers exactly once, not {job.delivery.guarantee}",
+            "leave delivery out, or use processor=v1",
         )
 
 

@@ -1,12 +1,15 @@
-"""The processor as text: `v1`, `v2`, `v2:8`, `v2:8:affinity`."""
+"""The processor as text: `v1`, `v1_transactional`, `v2`, `v2:8`, `v2:8:affinity`."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from velostream.errors import ConfigError
+from velostream.errors import ConfigError, did_you_mean
 
+TRANSACTIONAL = "v1_transactional"
+# All but v2 have one lane.
+VERSIONS = ("v1", TRANSACTIONAL, "v2")
 _COUNT = re.compile("[0-9]{1,9}")
 
 
@@ -19,8 +22,11 @@ def parse_processor(text: str) -> dict[str, Any]:
     {'version': 'v2', 'partitions': 8, 'affinity': True}
     """
     version, *parameters = [part.strip() for part in text.strip().lower().split(":")]
-    if version not in ("v1", "v2") or (version == "v1" and parameters):
-        raise ConfigError(f"Unknown processor config: '{text}'. Supported: 'v1', 'v2', 'v2:8', 'v2:affinity'")
+    if version not in VERSIONS or (version != "v2" and parameters):
+        raise ConfigError(
+            f"Unknown processor config: '{text}'. Supported: 'v1', 'v2', 'v2:8', 'v2:affinity'",
+            hint=did_you_mean(version, [TRANSACTIONAL]),
+        )
     keys: dict[str, Any] = {"version": version}
     for parameter in filter(None, parameters):
         if parameter == "affinity":

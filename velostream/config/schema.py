@@ -51,7 +51,8 @@ class SinkConfig:
 
 @dataclass
 class ProcessorConfig:
-    """How a job is run: `processor=v1` (one lane) or `processor=v2` (many)."""
+    """How a job is run: `processor=v1` (one lane), `processor=v1_transactional` (one lane, exactly once or
+    not at all) or `processor=v2` (many)."""
 
     version: str = "v2"
     # Lanes; null: the CPUs that this process may use.

@@ -1,4 +1,4 @@
-"""How a job is run: `JobProcessor` and its kinds, v1 with one lane and v2 with many.
+"""How a job is run: `JobProcessor` and its kinds, v1 with one lane (also transactional) and v2 with many.
 
 They differ in configuration only: plan, operators and kernels are the same. Read `config.py` first.
 """
@@ -7,6 +7,7 @@ from velostream.processors.base import JobProcessor, LifecycleState, ProcessorMe
 from velostream.processors.config import JobProcessorConfig
 from velostream.processors.partitioned import PartitionedJobCoordinator
 from velostream.processors.simple import SimpleJobProcessor
+from velostream.processors.transactional import TransactionalJobProcessor
 
 __all__ = [
     "JobProcessor",
@@ -15,5 +16,6 @@ __all__ = [
     "PartitionedJobCoordinator",
     "ProcessorMetrics",
     "SimpleJobProcessor",
+    "TransactionalJobProcessor",
     "make_processor",
 ]

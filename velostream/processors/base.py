@@ -59,9 +59,10 @@ class JobProcessor:
     name: ClassVar[str]
 
     def __init__(self, config: JobProcessorConfig) -> None:
-        if config.version != self.version.lower():
+        version = self.version.lower().replace("-", "_")
+        if config.version != version:
             raise ConfigError(
-                f"{self.name} runs '{self.version.lower()}', not '{config}'",
+                f"{self.name} runs '{version}', not '{config}'",
                 hint="make_processor(config) makes the processor that fits",
             )
         self.config = config

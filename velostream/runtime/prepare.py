@@ -9,6 +9,7 @@ from typing import Any
 
 from velostream.config.check import validate
 from velostream.config.fit import fit
+from velostream.config.processor_text import TRANSACTIONAL
 from velostream.config.schema import JobConfig, SinkConfig, SourceConfig
 from velostream.config.units import parse_duration_us
 from velostream.connectors.base import Sink, Source, sinks, sources
@@ -25,7 +26,7 @@ from velostream.plan.keys import stream_key
 from velostream.plan.nodes import Plan, WatermarkSpec
 from velostream.plan.planner import SourceTraits, plan, result_name
 from velostream.runtime.failures.base import failures
-from velostream.runtime.promises import Promise, promises
+from velostream.runtime.promises import Promise, lacking, promises
 from velostream.sql.binder import StreamInfo, bind
 from velostream.sql.logical import Script
 from velostream.sql.parser import parse
@@ -120,6 +121,8 @@ def prepare(job: JobConfig) -> Prepared:
     physical = plan(script, traits, taken, granularity=job.emit.changes)
     _bind(outlets, physical)
     delivery = promises(job.delivery.guarantee, used, outlets, bool(job.state.path))
+    if job.processor.version == TRANSACTIONAL:
+        raise_all(lacking(TRANSACTIONAL, delivery))
     return Prepared(physical, script, used, outlets, delivery)
 
 

@@ -7,16 +7,25 @@ from dataclasses import dataclass
 
 from velostream.config.check import GUARANTEES
 from velostream.connectors.base import Sink, Source, Transaction
+from velostream.errors import ConfigError, VelostreamError, Where
 
 BEST_EFFORT, _, EXACTLY_ONCE = GUARANTEES
+# What gives more, by the group that a promise's key is of.
+_REMEDIES = {
+    "sinks": "write to files, or to topics of one cluster",
+    "sources": "read files, topics or tables",
+    "state": "set state.path",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What reaches a sink of each input record, and why it is not more."""
+    """What reaches a sink of each input record, and why it is not more: `key` is of the configuration that
+    would have to change."""
 
     guarantee: str
     reason: str
+    key: str
 
     def __str__(self) -> str:
         return f"{self.guarantee} ({self.reason})"
@@ -37,20 +46,33 @@ def promises(
     for name, sink in sinks.items():
         best = GUARANTEES.index(sink.delivery)
         if GUARANTEES.index(asked) <= best:
-            best, reason = GUARANTEES.index(asked), "as asked"
+            best, reason, key = GUARANTEES.index(asked), "as asked", "delivery.guarantee"
         else:
-            reason = f"a {sink.config.kind} sink can do no more"
+            reason, key = f"a {sink.config.kind} sink can do no more", f"sinks.{name}"
         if best == 2 and first is not None and clusters.get(name, clusters[first]) != clusters[first]:
-            best, reason = (
-                1,
-                f"its cluster or options are not those of the sink '{first}': two cannot commit as one",
-            )
+            best, key = 1, f"sinks.{name}"
+            reason = f"its cluster or options are not those of the sink '{first}': two cannot commit as one"
         if best and fleeting:
-            best, reason = 0, f"the source '{fleeting[0]}' cannot be read again"
+            best, key = 0, f"sources.{fleeting[0]}"
+            reason = f"the source '{fleeting[0]}' cannot be read again"
         if best and not saved:
-            best, reason = 0, "state.path is empty: nothing is saved"
-        found[name] = Promise(GUARANTEES[best], reason)
+            best, reason, key = 0, "state.path is empty: nothing is saved", "state.path"
+        found[name] = Promise(GUARANTEES[best], reason, key)
     return found
+
+
+def lacking(processor: str, promised: Mapping[str, Promise]) -> list[VelostreamError]:
+    """Why a job is refused by a processor that delivers exactly once or not at all: an error for each sink
+    that gets less."""
+    return [
+        ConfigError(
+            f"processor={processor} delivers exactly once, and sink '{name}' would get {promise}",
+            where=Where(key=promise.key),
+            hint=f"{_REMEDIES[promise.key.partition('.')[0]]}, or use processor=v1",
+        )
+        for name, promise in promised.items()
+        if promise.guarantee != EXACTLY_ONCE
+    ]
 
 
 def join_transaction(

@@ -43,7 +43,8 @@ def _set(path: str, value: Any) -> Callable[[JobConfig], None]:
         (
             "processor.version",
             "v9",
-            "processor.version: 'processor.version' cannot be 'v9'; expected one of 'v1', 'v2'",
+            "processor.version: 'processor.version' cannot be 'v9'; "
+            "expected one of 'v1', 'v1_transactional', 'v2'",
         ),
         ("processor.partitions", 0, "processor.partitions: 'processor.partitions' is 0, expected at least 1"),
         (

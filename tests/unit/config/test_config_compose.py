@@ -169,7 +169,7 @@ def test_all_wrong_overrides_are_reported_together() -> None:
         "sink=fil",
         "source.pth=x",
     ) == [
-        "override 'processor=v3': unknown processor 'v3'; expected one of 'v1', 'v2'",
+        "override 'processor=v3': unknown processor 'v3'; expected one of 'v1', 'v1_transactional', 'v2'",
         "override 'failure=fail_bach': unknown failure 'fail_bach'; did you mean 'fail_batch'? (options: "
         "'fail_batch', 'log_and_continue', 'retry_with_backoff', 'send_to_dlq')",
         "override 'sink=fil': unknown kind of sink 'fil'; did you mean 'file'?",

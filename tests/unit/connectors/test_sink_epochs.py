@@ -84,6 +84,39 @@ def forget(writer: SinkWriter) -> None:
         file._file.close()
 
 
+@pytest.mark.parametrize("name", TEXT)
+@pytest.mark.parametrize("bounded", [True, False])
+def test_a_failure_leaves_the_file_as_the_last_commit_made_it(
+    tmp_path: Path, name: str, bounded: bool
+) -> None:
+    file = tmp_path / (f".{name}.part" if bounded else name)
+    writer = sink(tmp_path, name).open(SCHEMA, bounded)
+    commit(writer)
+    empty = file.read_bytes()
+    write(writer, range(5))
+    # Cut, and not prepared: nobody can have committed it.
+    writer.cut()
+    writer.close(False)
+    assert file.read_bytes() == empty
+    writer = sink(tmp_path, name).open(SCHEMA, bounded)
+    commit(writer)
+    write(writer, range(5))
+    saved = commit(writer)
+    once = file.read_bytes()
+    write(writer, range(5, 9))
+    # Prepared: it may have been committed, and is needed then.
+    token = json.loads(json.dumps(writer.cut()))
+    writer.prepare(token)
+    twice = file.read_bytes()
+    write(writer, range(9, 12))
+    writer.close(False)
+    assert len(once) < len(twice) and file.read_bytes() == twice
+    writer = sink(tmp_path, name).open(SCHEMA, bounded, saved)
+    write(writer, range(20, 22))
+    writer.close(False)
+    assert file.read_bytes() == once
+
+
 STEPS = st.lists(st.sampled_from(["write", "write", "commit", "prepare", "cut", "kill", "stop"]), max_size=14)
 
 

@@ -106,6 +106,11 @@ class AppendedFile(Output):
             raise self._failed("truncate", exc, self.length) from exc
         self._torn = False
 
+    def take_back(self, length: int) -> None:
+        """Take back what was written behind the first `length` bytes; nothing is written after that."""
+        self._torn, self.length = self._torn or length < self.length, length
+        self.mend()
+
     def mark(self) -> Mark:
         """How far it has come."""
         return Mark.of(self.length, self._tail)

@@ -56,6 +56,8 @@ class Target:
         except OSError as exc:
             raise cannot("write", path, exc) from exc
         self._file = self._begin() if resume is None else self._resume(resume)
+        # Up to here rows may be committed.
+        self._prepared = self._file.length
         if resume is not None:
             self.publish(resume)
 
@@ -131,6 +133,7 @@ class Target:
 
     def prepare(self, token: Any) -> None:
         self._file.sync()
+        self._prepared = token["length"]
 
     def publish(self, token: Any) -> None:
         if token["path"] != self.path:
@@ -161,7 +164,11 @@ class Target:
                 if not self._cut:
                     self._end(keep=False)
                 raise
-        self._end(keep=complete or self._cut)
+        try:
+            if self._cut and not complete:
+                self._file.take_back(self._prepared)
+        finally:
+            self._end(keep=complete or self._cut)
 
     def _show(self) -> None:
         """Give the hidden file its name."""
