@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -138,6 +138,29 @@ def test_what_is_added_is_not_awaited_by_a_run_that_ends(topics: Topics) -> None
     topics.produce(topic, [Record(value, partition=0) for value in values([2])])
     assert job.wait(SECONDS)
     assert rows_of(job) == [(1,), (2,)]
+
+
+def test_a_transaction_that_stays_open_is_told_of(
+    topics: Topics, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(consumer, "HELD_SECONDS", 0.2)
+    caplog.set_level(logging.WARNING, "velostream.kafka")
+    topic = topics.create()
+    settings = {"bootstrap.servers": topics.address, "transactional.id": topics.unused("transaction")}
+    producer = Producer(settings)
+    producer.init_transactions(SECONDS)
+    producer.begin_transaction()
+    producer.produce(topic, values([1])[0])
+    producer.flush(SECONDS)
+    topics.produce(topic, values([2]))
+    job = make(SQL, {"t": live(topics.address, topic)})
+    with running(job):
+        told = f"holds up '{topic}-0' at offset 0, and 2 offsets from there"
+        wait_until(lambda: any(told in record.getMessage() for record in caplog.records))
+        assert rows_of(job) == []
+        producer.commit_transaction(SECONDS)
+        assert wait_for_rows(job, 2) == [(1,), (2,)]
+    assert sum(told in record.getMessage() for record in caplog.records) == 1
 
 
 def test_a_topic_that_is_not_to_be_read_fails_the_job() -> None:

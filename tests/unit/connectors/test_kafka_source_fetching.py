@@ -18,6 +18,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.subscription_state import TopicPartitionState
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -81,6 +82,8 @@ def test_a_method_of_aiokafka_still_looks_up_what_is_replaced(
         (Fetcher, "error_future"),
         (Fetcher, "fetched_records"),
         (AIOKafkaClient, "force_metadata_update"),
+        (TopicPartitionState, "position"),
+        (TopicPartitionState, "has_valid_position"),
         (asyncio.StreamReader, "_wait_for_data"),
         (asyncio.StreamReader, "_wakeup_waiter"),
     ],

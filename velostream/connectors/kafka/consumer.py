@@ -28,6 +28,8 @@ WATCH_SECONDS = 1.0
 MISSING_SECONDS = 5.0
 # What a fetch is refused for is met again by the next one, unless it is over.
 REFUSED_SECONDS = 2.0
+# Transactions are short; one that is open for so long may be of a producer that is gone.
+HELD_SECONDS = 30.0
 CLOSE_SECONDS = 1.0
 # A fetch that waits for new messages of silent partitions holds up those that are read again meanwhile.
 FETCH_WAIT_MS = 100
@@ -82,6 +84,8 @@ class TopicConsumer:
         self._commit_wanted: asyncio.Event | None = None
         # When each topic was found missing (time.monotonic).
         self._missing: dict[str, float] = {}
+        # When each partition was found held up by an open transaction; infinity: it has been told.
+        self._held: dict[TopicPartition, float] = {}
         self._grown: ConnectorError | None = None
         # Unix time.
         self._away_since: float | None = None
@@ -293,6 +297,7 @@ class TopicConsumer:
         self._looked = now
         self._watch_brokers(consumer)
         self._watch_topics(consumer)
+        self._watch_transactions(consumer)
 
     def _watch_brokers(self, consumer: BatchConsumer) -> None:
         since = consumer.client.down_since
@@ -345,6 +350,30 @@ class TopicConsumer:
             else:
                 continue
             self._fail(error, [tp for tp in self._queues if tp.topic == topic])
+
+    def _watch_transactions(self, consumer: BatchConsumer) -> None:
+        """Tell of partitions whose next record is of a transaction that stays open, or stands behind one."""
+        assignment = consumer.assignment_state
+        now = time.monotonic()
+        for tp in self._queues:
+            state = assignment.state_value(tp)
+            known = state.has_valid_position and state.lso is not None and state.lso >= 0
+            if not known or state.lso > state.position or state.lso == state.highwater:
+                self._held.pop(tp, None)
+                continue
+            since = self._held.setdefault(tp, now)
+            if now - since > HELD_SECONDS:
+                self._held[tp] = float("inf")
+                logger.warning(
+                    "source '%s': a transaction that is open since %s or longer holds up '%s-%d' at offset %d,"
+                    " and %d offsets from there; isolation.level=read_uncommitted does not wait for it",
+                    self._source,
+                    _clock(now - since),
+                    tp.topic,
+                    tp.partition,
+                    state.position,
+                    state.highwater - state.position,
+                )
 
     async def _look_for_topics(self, consumer: BatchConsumer, matches: Callable[[str], bool]) -> None:
         """Now and then see whether there are more topics that the source means."""

@@ -183,6 +183,11 @@ class BatchConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         return cast(WatchedClient, self._client)
 
     @property
+    def assignment_state(self) -> Any:
+        """aiokafka's state of each partition: `state_value(tp)` has its position and the ends of the log."""
+        return self._subscription.subscription.assignment
+
+    @property
     def fetcher(self) -> BatchFetcher:
         """There is one once the consumer has started."""
         return cast(BatchFetcher, self._fetcher)
