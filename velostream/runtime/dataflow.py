@@ -333,7 +333,7 @@ class Dataflow:
             begun = time.perf_counter()
             changes = keyed.aggregate.take_changes() if gathering.saves else None
             gathering.operator(keyed.stage.query, lane.number, changes, keyed.watermarks.current)
-            lane.spend("snapshot", begun)
+            lane.snapshot(begun)
             self._pass_on(keyed.outputs, lane.number, gathering, ticket)
             keyed.marked.clear()
             held, keyed.held = keyed.held, []

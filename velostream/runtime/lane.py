@@ -38,12 +38,19 @@ class Lane:
         # Of the busy seconds those without the GIL: in kernels, reading, writing.
         self.native_seconds = 0.0
         self.seconds: dict[str, float] = {}
+        # The longest that a commit has kept it from anything else.
+        self.longest_snapshot_seconds = 0.0
         self.counters: dict[str, Counters] = {}
         self.dealt = 0
 
     def spend(self, what: str, begun: float) -> None:
         """Note the time since `begun` (of `time.perf_counter`) for the kind of work `what`."""
         self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - begun
+
+    def snapshot(self, begun: float) -> None:
+        """`spend` for the work that a commit asks of a lane: taking the changes of a stage."""
+        self.longest_snapshot_seconds = max(self.longest_snapshot_seconds, time.perf_counter() - begun)
+        self.spend("snapshot", begun)
 
     def count(self, query: str) -> Counters:
         """This lane's part of a query's counters."""

@@ -35,7 +35,8 @@ class Report:
     the same by query. `begun_at` is when the first block was read, in Unix time, 0 when none was; `seconds`
     and `rate` (records/s) count from there to the last row written. `stages` is time by kind of work, summed
     over lanes. A lane's `python_share` is the part of its busy time in Python: neither in kernels nor reading
-    or writing; waits for the GIL are in it. `open_windows` were not emitted; they are saved where the job
+    or writing; waits for the GIL are in it. A lane's `longest_snapshot_seconds` is the longest that a commit
+    has kept it from its work. `open_windows` were not emitted; they are saved where the job
     commits. `troubles` are the sources and sinks (and the state) that fail or were given up: `Trouble`.
     `resumed_epoch` is the commit that the run went on from (0: it began afresh), `epochs` its last one.
     """
@@ -97,6 +98,7 @@ def lane_figures(lane: Lane) -> dict[str, Any]:
         "records": lane.records,
         "busy_seconds": lane.busy_seconds,
         "cpu_seconds": lane.cpu_seconds,
+        "longest_snapshot_seconds": lane.longest_snapshot_seconds,
         "python_share": max(0.0, 1 - lane.native_seconds / lane.busy_seconds) if lane.busy_seconds else 0.0,
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from threading import Thread
 from typing import Any
@@ -366,6 +367,13 @@ def test_batches_go_before_blocks() -> None:
     lane.thread.stop()
     assert order == [f"{kind} {number}" for kind in ("batch", "block") for number in range(3)]
     assert (lane.thread.queued_bytes, lane.blocks) == (0, 4)
+
+
+def test_a_lane_tells_the_longest_of_its_snapshots_beside_the_time_of_all() -> None:
+    lane, now = new_lane(), time.perf_counter()
+    lane.snapshot(now - 20)
+    lane.snapshot(now - 10)
+    assert 20 <= lane.longest_snapshot_seconds < 30 <= lane.seconds["snapshot"]
 
 
 def test_a_lane_survives_an_error_to_be_joined() -> None:
