@@ -365,8 +365,8 @@ class TopicConsumer:
             if now - since > HELD_SECONDS:
                 self._held[tp] = float("inf")
                 logger.warning(
-                    "source '%s': a transaction that is open since %s or longer holds up '%s-%d' at offset %d,"
-                    " and %d offsets from there; isolation.level=read_uncommitted does not wait for it",
+                    "source '%s': a transaction that is open since %s or longer holds up '%s-%d' at offset "
+                    "%d, and %d offsets from there; isolation.level=read_uncommitted does not wait for it",
                     self._source,
                     _clock(now - since),
                     tp.topic,

@@ -213,15 +213,15 @@ class KafkaSource(Source):
     @cached_property
     def _partitions(self) -> list[TopicPartition]:
         """Of all topics, by topic and number. Raises ConfigError, ConnectorError."""
-        from aiokafka import TopicPartition
-
-        from velostream.loop import submit
-
         matches = self._topics
         self._check()
-        counts = submit(self._find_topics()).result()
-        from velostream.connectors.kafka.client import missing_topic
+        # aiokafka is imported when brokers are asked, and not before.
+        from aiokafka import TopicPartition
 
+        from velostream.connectors.kafka.client import missing_topic
+        from velostream.loop import submit
+
+        counts = submit(self._find_topics()).result()
         names = matches.names if matches.names else sorted(name for name in counts if matches(name))
         if not names:
             raise ConnectorError(
