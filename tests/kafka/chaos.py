@@ -200,6 +200,14 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._done.set)
         self._thread.join()
 
+    def hang_up(self) -> None:
+        """Cut all connections, so that those that come have the delays and cuts of now."""
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
     def _run(self) -> None:
         self._loop.run_until_complete(self._serve())
         self._loop.close()
@@ -211,8 +219,7 @@ class Proxy:
         self._started.set()
         await self._done.wait()
         server.close()
-        for task in self._tasks:
-            task.cancel()
+        self._cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
