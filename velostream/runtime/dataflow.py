@@ -24,6 +24,7 @@ from velostream.operators.batch import Batch
 from velostream.plan.nodes import WatermarkSpec
 from velostream.runtime.epochs import Gathering
 from velostream.runtime.lane import Lane
+from velostream.runtime.memory import StateMemory
 from velostream.runtime.outlets import Outlet
 from velostream.runtime.rejects import Rejects
 from velostream.runtime.stages import InlineStage, KeyedStage, KeyedTarget, Outputs, Stages
@@ -88,8 +89,9 @@ Delivery = Output | Keyed
 class Dataflow:
     """All rows' way. `lanes` is set before the first block."""
 
-    def __init__(self, stages: Stages, key_groups: int) -> None:
+    def __init__(self, stages: Stages, key_groups: int, memory: StateMemory) -> None:
         self.stages = stages
+        self._memory = memory
         self.key_groups = key_groups
         self.lanes: list[Lane] = []
         self.failed_groups: list[str] = []
@@ -300,6 +302,7 @@ class Dataflow:
         if part is not None:
             late, failed = aggregate.late_rows, aggregate.failed_rows
             changed = aggregate.process(part)
+            self._memory.check(keyed)
             # Only rows of another query get here late or without a time: lateness is judged at sources.
             counters.late += aggregate.late_rows - late
             counters.failed += aggregate.failed_rows - failed

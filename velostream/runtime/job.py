@@ -28,6 +28,7 @@ from velostream.runtime.failures.base import Trouble, failures
 from velostream.runtime.failures.dead_letters import DeadLetterFile
 from velostream.runtime.intake import Intake
 from velostream.runtime.lane import CAN_PIN, Lane, LaneThread, make_lanes, usable_cpus
+from velostream.runtime.memory import StateMemory
 from velostream.runtime.outlets import Outlet
 from velostream.runtime.prepare import Prepared, prepare
 from velostream.runtime.promises import BEST_EFFORT, join_transaction
@@ -229,7 +230,8 @@ class Job:
         }
         partitions = {name: len(source.partitions()) for name, source in prepared.sources.items()}
         stages = Stages(prepared.plan, partitions, self._outlets, lanes, config.key_groups)
-        self._dataflow = Dataflow(stages, config.key_groups)
+        self._memory = StateMemory(self.config.state.memory_limit, stages)
+        self._dataflow = Dataflow(stages, config.key_groups, self._memory)
         if any(promise.guarantee != BEST_EFFORT for promise in prepared.promises.values()):
             transaction = join_transaction(self.config.name, prepared.promises, prepared.sinks)
             self._saved = SavedState(self.config, prepared.plan, prepared.sources, stages, transaction)
@@ -333,6 +335,7 @@ class Job:
                 partition.position = saved.position(partition.state.source, partition.state.name)
                 states[key] = partition.state
             await asyncio.to_thread(saved.restore, states, self.config.processor.key_groups)
+            self._memory.check_all()
         elif self._bounded or not any(sink.shows_by_commits for sink in prepared.sinks.values()):
             return
         self._epochs = Epochs(

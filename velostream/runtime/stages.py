@@ -61,6 +61,8 @@ class KeyedStage:
         self.aggregate = Aggregate(node, owns_global=owns_global)
         self.watermarks = Watermarks(senders)
         self.senders = senders
+        # What the lane has told of its state's size (`memory.py`).
+        self.noted_bytes = 0
         # Senders whose marker has come, and what they have sent behind it.
         self.marked: set[int] = set()
         self.held: list[tuple[int, Part | None, int, Ticket]] = []
