@@ -16,7 +16,8 @@ from tests.kafka.jobs import kafka, live, make, rows_of, run, running, table_of,
 from tests.kafka.topics import Record, Topics
 from velostream.config.schema import FailureConfig, ProcessorConfig
 from velostream.connectors.file.source import FileSourceConfig
-from velostream.connectors.kafka.source import KafkaKeyConfig
+from velostream.connectors.kafka.queue import Queue
+from velostream.connectors.kafka.source import KafkaKeyConfig, KafkaSource
 from velostream.runtime.failures.dead_letters import read_dead_letters
 from velostream.runtime.job import Job
 from velostream.runtime.replay import replay
@@ -423,3 +424,42 @@ def test_a_job_reads_a_file_and_a_topic(topics: Topics, tmp_path: Path) -> None:
     report, rows = run(sql, sources)
     assert rows == ids([7, 8, 9])
     assert report.records["in"] == 20
+
+
+def test_a_job_that_does_not_read_on_lets_little_lie_ready(topics: Topics) -> None:
+    topic = topics.create(partitions=2)
+    count = 60_000
+    topics.produce(topic, [b'{"id": %d, "text": "%s"}' % (number, b"x" * 200) for number in range(count)])
+    source = live(topics.address, topic)
+    job = make(
+        "SELECT COUNT(*) AS n FROM t EMIT CHANGES",
+        {"t": source},
+        processor=ProcessorConfig(version="v1", block_size="256KiB", queue_size="1MiB"),
+    )
+    assert job.pause()
+    with running(job):
+        prepared = job._prepared
+        assert prepared is not None
+        kafka_source = prepared.sources["t"]
+        assert isinstance(kafka_source, KafkaSource)
+        queues = queues_of(kafka_source, 2)
+        held = -1
+        # Until no more comes.
+        while held != (held := sum(queue.held_bytes for queue in queues)) or held == 0:
+            job.wait(0.3)
+        assert all(not queue.has_room for queue in queues)
+        # Each what fills it, and what came with that.
+        assert held <= 2 * (256 << 10) * 2
+        assert job.progress().records == 0
+        assert job.resume()
+        job.drain(count)
+    assert rows_of(job)[-1] == (count,)
+
+
+def queues_of(source: KafkaSource, count: int) -> list[Queue]:
+    """What lies ready of each partition, as soon as they are read."""
+    deadline = time.monotonic() + 30
+    while source._consumer is None or len(source._consumer._queues) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return list(source._consumer._queues.values())

@@ -31,6 +31,10 @@ class Queue:
     def has_room(self) -> bool:
         return self._bytes < self._limit
 
+    @property
+    def held_bytes(self) -> int:
+        return self._bytes
+
     def put(self, fetched: Fetched) -> None:
         with self._changed:
             self._fetched.append(fetched)
