@@ -179,9 +179,10 @@ class Epochs:
         fault("epoch.prepared")
         if self._store is not None and self._transaction is not None:
             self._strategy.call("the state", partial(self._store.prepare, epoch))
-            self._transaction.save(*self._store.replica())
+            replica = self._store.replica()
             # Not repeated: after an error only the next run can know whether it was committed.
-            self._transaction.commit(epoch.number)
+            decide = partial(_decide, self._transaction, *replica, epoch.number)
+            self._strategy.call("the transaction", decide, repeat=False)
             fault("epoch.decided")
             self._strategy.call("the state", self._store.settle)
             self._transaction.begin()
@@ -213,6 +214,13 @@ class Epochs:
             self._error = error
         if self._gathered is not None and not self._gathered.done():
             self._gathered.set_exception(self._error)
+
+
+def _decide(
+    transaction: Transaction, written: Mapping[str, bytes], gone: Mapping[str, int], number: int
+) -> None:
+    transaction.save(written, gone)
+    transaction.commit(number)
 
 
 def _set(future: asyncio.Future[None]) -> None:

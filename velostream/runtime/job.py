@@ -426,7 +426,7 @@ class Job:
 
     def _on_trouble(self) -> None:
         """Read nothing while a source, a sink or the state is tried again: it could go nowhere."""
-        if any(not trouble.given_up for trouble in self._strategy.troubles):
+        if self._strategy.retrying:
             self._admission.pause(TROUBLE)
         else:
             self._admission.resume(TROUBLE)

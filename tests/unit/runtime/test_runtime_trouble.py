@@ -236,6 +236,37 @@ def test_a_source_that_cannot_be_read_is_named_and_the_job_ends() -> None:
     assert (trouble["what"], trouble["tries"], trouble["given_up"]) == ("source 't'", 4, True)
 
 
+def test_what_does_not_answer_is_named_and_reading_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("velostream.runtime.failures.base.LONG_SECONDS", 0.0)
+    begun, answered = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        assert answered.wait(30)
+
+    rows = blocks(400)
+    steps = silent_until(begun, rows[:1], silent_until(answered, rows[1:]))
+    job = make_job(tmp_path, steps, ScriptedSinkConfig(on_prepare=hang))
+    job.start()
+    until(lambda: job.progress().records == 400)
+    sought = [trouble for trouble in job.progress().troubles if trouble.what == "sink 'out'"]
+    assert [(trouble.tries, trouble.error) for trouble in sought] == [(0, "it has not answered yet")]
+    assert sought[0].since <= time.time()
+    answered.set()
+    assert job.wait(30)
+    assert (job.report().state, job.report().troubles) == ("completed", [])
+
+
+def test_a_call_that_cannot_be_repeated_is_made_once() -> None:
+    calls, fails = strategy(max_retries=9, max_backoff="1ms"), Fails(1, 9)
+    with pytest.raises(ConnectorError, match="not now"):
+        calls.call("the transaction", fails, repeat=False)
+    assert fails.calls == 1
+    assert [(trouble.tries, trouble.given_up) for trouble in calls.troubles] == [(1, True)]
+
+
 def strategy(**keys: Any) -> Any:
     return failures["retry_with_backoff"](FailureConfig("retry_with_backoff", backoff="1ms", **keys), "")
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from velostream.config.schema import JobConfig
+from velostream.config.schema import FailureConfig, JobConfig
 from velostream.connectors.memory import MemorySinkConfig, MemorySourceConfig
 from velostream.errors import BindError, ConfigError, ConnectorError, VelostreamError
 from velostream.processors import JobProcessorConfig
@@ -63,6 +63,27 @@ def running() -> Iterator[StreamJobServer]:
 
 def status(server: StreamJobServer, name: str) -> JobSummary:
     return server.get_job_status(name)
+
+
+def test_the_status_says_which_sink_fails_and_since_when() -> None:
+    works = threading.Event()
+
+    def fail(batch: Any) -> None:
+        if not works.is_set():
+            raise ConnectorError("not now")
+
+    failure = FailureConfig("retry_with_backoff", max_retries=100_000, backoff="1ms", max_backoff="1ms")
+    made = server()
+    config = JobConfig(failure=failure)
+    sinks = {"out": ScriptedSinkConfig(on_write=fail)}
+    made.deploy_job("job", "1", QUERY, "topic", sources=table(), sinks=sinks, config=config)
+    until(lambda: bool(status(made, "job").stats.get("troubles")))
+    [trouble] = status(made, "job").stats["troubles"]
+    assert (trouble["what"], trouble["error"], trouble["given_up"]) == ("sink 'out'", "not now", False)
+    assert status(made, "job").created_at <= trouble["since"] and trouble["tries"] >= 1
+    works.set()
+    made.wait_job("job", 30)
+    assert (status(made, "job").status, status(made, "job").stats["troubles"]) == (JobStatus.COMPLETED, [])
 
 
 # --- checks ---------------------------------------------------------------------------------------

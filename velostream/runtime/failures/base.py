@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from threading import Event, Lock
+from threading import Event, Lock, get_ident
 from typing import TypeVar
 
 from velostream.config.schema import FailureConfig
@@ -16,6 +16,8 @@ from velostream.errors import ConnectorError, StateError
 from velostream.registry import Registry
 
 T = TypeVar("T")
+# A call that takes longer is worth a word.
+LONG_SECONDS = 5.0
 logger = logging.getLogger("velostream.failures")
 
 
@@ -43,10 +45,10 @@ class FailedRecord:
 
 @dataclass(slots=True)
 class Trouble:
-    """A call of a source, a sink or the state that has failed, and not succeeded yet.
+    """A call of a source, a sink or the state that has failed, and not succeeded yet; or takes long.
 
     `what` it is of; `since` its first try failed (Unix time), `tries` were made since, the last one with
-    `error`. `given_up`: there will be no other.
+    `error`. `given_up`: there will be no other. Without a try: what has not answered since.
     """
 
     what: str
@@ -73,6 +75,8 @@ class FailureStrategy:
         self.stopping = Event()
         self.on_trouble: Callable[[], None] = _nothing
         self._troubles: list[Trouble] = []
+        # What each thread calls, and since when.
+        self._calls: dict[int, tuple[str, float]] = {}
         # What was given up, with its last error: nobody tries it again.
         self._given_up: dict[str, ConnectorError | StateError] = {}
         self._backoff = (
@@ -88,20 +92,40 @@ class FailureStrategy:
 
     @property
     def troubles(self) -> list[Trouble]:
-        """What fails now, or was given up: of each source or sink the call that has failed for longest."""
+        """What fails now, was given up, or is waited for: of each source or sink the call that has been in
+        trouble for longest."""
+        found: dict[str, Trouble] = {}
         with self._lock:
-            found: dict[str, Trouble] = {}
             for trouble in self._troubles:
                 found.setdefault(trouble.what, replace(trouble))
-            return list(found.values())
+        late = time.time() - LONG_SECONDS
+        for what, begun in sorted(self._calls.copy().values(), key=lambda call: call[1]):
+            if begun < late:
+                found.setdefault(what, Trouble(what, begun, 0, "it has not answered yet"))
+        return list(found.values())
 
-    def call(self, what: str, function: Callable[[], T]) -> T:
-        """The result of `function`; a ConnectorError or StateError is retried where the strategy says so.
+    @property
+    def retrying(self) -> bool:
+        """Whether something fails, and is not given up."""
+        with self._lock:
+            return any(not trouble.given_up for trouble in self._troubles)
+
+    def call(self, what: str, function: Callable[[], T], repeat: bool = True) -> T:
+        """The result of `function`; a ConnectorError or StateError is retried where the strategy says so, and
+        the call can be repeated.
 
         Waits grow from `backoff` to `max_backoff` by doubling, each shortened by up to a half at random so
         that workers do not come back together. After `max_retries` of them `what` is given up: this call and
         all others of it, begun or to come, raise that error.
         """
+        thread = get_ident()
+        self._calls[thread] = what, time.time()
+        try:
+            return self._call(what, function, self.config.max_retries if self.retries and repeat else 0)
+        finally:
+            del self._calls[thread]
+
+    def _call(self, what: str, function: Callable[[], T], retries: int) -> T:
         trouble: Trouble | None = None
         wait, longest = self._backoff
         while True:
@@ -111,7 +135,7 @@ class FailureStrategy:
             except (ConnectorError, StateError) as error:
                 trouble = self._note(what, error, trouble)
                 tries = trouble.tries
-                if not self.retries or tries > self.config.max_retries or self.stopping.is_set():
+                if tries > retries or self.stopping.is_set():
                     self._give_up(what, error)
                     raise
                 pause = min(wait, longest) * random.uniform(0.5, 1.0)
@@ -119,7 +143,7 @@ class FailureStrategy:
                     "%s failed (try %d of %d, next in %.1f s): %s",
                     what,
                     tries,
-                    self.config.max_retries + 1,
+                    retries + 1,
                     pause,
                     error.message,
                 )
