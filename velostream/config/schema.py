@@ -37,6 +37,9 @@ class SourceConfig:
     late: str = "drop"
     # How long after its end a window still takes records under late=update.
     allowed_lateness: str = "0s"
+    # A bounded source (its kind and keys) that is read to its end before this one begins; it has the same
+    # schema. {kind: file, path: …}
+    history: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -141,6 +141,12 @@ class Source(ABC):
     def partitions(self) -> Sequence[str]:
         """Names of the partitions, for reports and errors; at least one. Numbered by position."""
 
+    @property
+    def history_partitions(self) -> int:
+        """So many partitions, the first ones, are a bounded history: the others begin when all of their
+        records have been worked on."""
+        return 0
+
     @abstractmethod
     def reader(self, partition: int, limits: Limits, offset: int = 0) -> BlockReader:
         """A reader of that partition from `offset` on, which is 0 or the `next_offset` of a loaded block: it

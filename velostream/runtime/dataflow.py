@@ -44,6 +44,9 @@ class PartitionState:
     source: str
     number: int
     name: str
+    # Whether rows may be late, and the time of the partition goes on with them. That of a history without a
+    # declared limit goes on at its end only, as that of any bounded source.
+    timed: bool = True
     # Latest event time so far, by windowed stage.
     seen: dict[int, int] = field(default_factory=dict)
 
@@ -199,7 +202,7 @@ class Dataflow:
         for delivery in deliveries:
             if isinstance(delivery, Output):
                 delivery.outlet.write(delivery.payload, delivery.rows, lane, ticket, state.number)
-            elif delivery.judged is None:
+            elif delivery.judged is None or not state.timed:
                 self._send(delivery.target, state.number, delivery.parts, START, ticket)
             else:
                 self._judge(delivery, delivery.judged, state, ticket, lane)

@@ -117,7 +117,8 @@ class Intake:
         for scan in plan.scans:
             source = sources[scan.source]
             for number, name in enumerate(source.partitions()):
-                state = PartitionState(scan.source, number, name)
+                timed = number >= source.history_partitions or bool(source.config.out_of_orderness)
+                state = PartitionState(scan.source, number, name, timed)
                 self.partitions[scan.source, number] = _Partition(state, source, scan.columns, self._deliver)
         self.open_partitions = len(self.partitions)
 

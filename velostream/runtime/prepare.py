@@ -13,6 +13,7 @@ from velostream.config.processor_text import TRANSACTIONAL
 from velostream.config.schema import JobConfig, SinkConfig, SourceConfig
 from velostream.config.units import parse_duration_us
 from velostream.connectors.base import Sink, Source, sinks, sources
+from velostream.connectors.history import make_source
 from velostream.errors import (
     BindError,
     ConfigError,
@@ -150,7 +151,7 @@ def _sources(job: JobConfig, parsed: ParsedScript, errors: list[VelostreamError]
     for ref in parsed.inputs:
         try:
             config = _config_of(ref, job, parsed)
-            used[ref.name] = sources[config.kind](ref.name, config)
+            used[ref.name] = make_source(ref.name, config)
         except VelostreamError as error:
             errors.append(error)
     return used

@@ -14,7 +14,7 @@ What Faust expects of a consumer and does not say (found by reading it, 0.15):
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from faust.transport.consumer import Consumer as FaustConsumer
 from faust.transport.consumer import Fetcher
 from faust.transport.drivers import TRANSPORTS
 from faust.transport.producer import Producer as FaustProducer
-from faust.types import TP, ConsumerMessage
+from faust.types import TP, ConsumerMessage, Message
 from faust.types.tuples import RecordMetadata
 
 from velostream.connectors.base import Block, BlockReader, Limits, Source
@@ -110,6 +110,9 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
         self._contents: deque[tuple[TP, Content]] = deque()
         self._numbers: dict[TP, int] = {}
         self._ended: set[TP] = set()
+        # How many messages of a partition are done, and the topics whose history is.
+        self._acknowledged: Counter[TP] = Counter()
+        self._live: set[str] = set()
         self._waiter: asyncio.Future[None] | None = None
         self._spoke: dict[TP, int] = {}
         self._silent: set[TP] = set()
@@ -208,14 +211,36 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
         return True
 
     def _readable(self, active: set[TP]) -> list[TP]:
-        """Active partitions to read from now; of a bounded source at most `open_partitions`, in order."""
+        """Active partitions to read from now; of a bounded source or a history at most `open_partitions`, in
+        order."""
         ready = []
         for topic, source in self._inputs.sources.items():
             partitions = sorted(tp for tp in self._assigned if tp.topic == topic and tp not in self._ended)
-            if source.bounded:
+            history = self._in_history(topic, source.history_partitions)
+            if history:
+                partitions = [tp for tp in partitions if tp.partition < source.history_partitions]
+            if history or source.bounded:
                 partitions = partitions[: self._inputs.open_partitions]
             ready += [tp for tp in partitions if tp in active and tp not in self._reading]
         return ready
+
+    def _in_history(self, topic: str, count: int) -> bool:
+        """Whether anything of the topic's first `count` partitions is still to be read, or under way."""
+        if topic in self._live:
+            return False
+        for tp in (TP(topic, number) for number in range(count)):
+            if tp not in self._ended or self._acknowledged[tp] < self._numbers[tp]:
+                return True
+        self._live.add(topic)
+        return False
+
+    def ack(self, message: Message) -> bool:
+        acknowledged: bool = super().ack(message)
+        if acknowledged:
+            self._acknowledged[message.tp] += 1
+            if message.tp in self._ended:
+                self._wake()  # it may have been the last one of a history
+        return acknowledged
 
     def _read(self, tp: TP) -> None:
         """In a thread of the pool."""
