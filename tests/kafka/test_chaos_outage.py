@@ -75,7 +75,7 @@ def proxied() -> Iterator[tuple[str, Proxy]]:
 
 
 @pytest.mark.parametrize(
-    ("delay", "cut_bytes"), [(0.05, 0), (0.0, 300_000), (0.01, 100_000)], ids=["slow", "cut", "slow and cut"]
+    ("delay", "cut_bytes"), [(0.05, 0), (0.0, 300_000), (0.01, 200_000)], ids=["slow", "cut", "slow and cut"]
 )
 def test_connections_that_are_slow_or_cut_leave_the_output_exact(
     proxied: tuple[str, Proxy], tmp_path: Path, delay: float, cut_bytes: int

@@ -77,10 +77,16 @@ def wall_clock_us() -> int:
     return time.time_ns() // 1000
 
 
+def timer_us() -> int:
+    """Microseconds since some moment, whatever is done to the wall clock."""
+    return time.monotonic_ns() // 1000
+
+
 class Job:
     """One run of a job. `run` may be called once, from any thread but the shared loop's.
 
-    `clock` gives microseconds UTC; tests inject their own. All methods are thread-safe.
+    `clock` gives microseconds UTC, `timer` those since some moment: a clock that is set back or forward makes
+    no partition silent. Tests inject their own. All methods are thread-safe.
     """
 
     outlet_type: ClassVar[type[Outlet]] = Outlet
@@ -92,12 +98,14 @@ class Job:
         prepared: Prepared | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         clock: Callable[[], int] = wall_clock_us,
+        timer: Callable[[], int] = timer_us,
     ) -> None:
         self.config = config
         self.state = JobState.STARTING
         self._prepared = prepared
         self._on_progress = on_progress
         self._clock = clock
+        self._timer = timer
         self._ended = threading.Event()
         self._held = False
         self._stop_reason: str | None = None
@@ -304,7 +312,7 @@ class Job:
             open_partitions,
             self._intake.positions(),
             idle,
-            self._clock,
+            self._timer,
             self._strategy.call,
         )
         self._app = make_app(self.config.name, inputs, self._intake.submit, self._fail)

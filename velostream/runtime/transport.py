@@ -76,7 +76,7 @@ class Inputs:
 
     `open_partitions` bounds how many partitions of one bounded source are read at the same time.
     `positions` has where to read on, by source and partition; the others are read from their start.
-    `idle_timeouts_us` has the unbounded sources whose silent partitions are to be noticed; `clock` gives
+    `idle_timeouts_us` has the unbounded sources whose silent partitions are to be noticed; `timer` gives
     microseconds. `call` makes an external call by the rules of the job's failure strategy.
     """
 
@@ -85,7 +85,7 @@ class Inputs:
     open_partitions: int
     positions: Mapping[tuple[str, int], int]
     idle_timeouts_us: Mapping[str, int]
-    clock: Callable[[], int]
+    timer: Callable[[], int]
     call: Callable[[str, Callable[[], Any]], Any]
 
 
@@ -178,7 +178,7 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
                     continue
                 content = IdlePartition()
             elif isinstance(content, Block):
-                self._spoke[tp] = self._inputs.clock()
+                self._spoke[tp] = self._inputs.timer()
                 self._silent.discard(tp)
             else:
                 self._ended.add(tp)
@@ -204,7 +204,7 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
     def _falls_silent(self, tp: TP) -> bool:
         """Whether a partition that has nothing to say is silent for long enough, and not known to be."""
         limit = self._inputs.idle_timeouts_us.get(tp.topic)
-        now = self._inputs.clock()
+        now = self._inputs.timer()
         if limit is None or tp in self._silent or now - self._spoke.setdefault(tp, now) < limit:
             return False
         self._silent.add(tp)

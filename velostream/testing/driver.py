@@ -120,7 +120,7 @@ class JobDriver:
         prepared.sinks = {stream: sinks["memory"](stream, sinks["memory"].Config()) for stream in streams}
         self._keys = {stream: _key_columns(prepared.plan, stream) for stream in streams}
         self._read: dict[str, int] = dict.fromkeys(streams, 0)
-        self._job = _DriverJob(job, prepared=prepared, clock=lambda: self._now_us)
+        self._job = _DriverJob(job, prepared=prepared, clock=lambda: self._now_us, timer=lambda: self._now_us)
         self._used = set(prepared.sources)
         for source in prepared.sources.values():
             assert isinstance(source, ChannelSource)

@@ -289,7 +289,8 @@ class Partitions:
         from velostream.sql.schemas import schema_of
         from velostream.testing.scripted import SILENCE
 
-        self.now_us = int(START.timestamp() * 1e6)
+        self.now_us = self.clock_us = int(START.timestamp() * 1e6)
+        self._looks = 0
         schema = schema_of(TRADES["trades"], {}, "UTC").arrow()
         self.channels = [Channel(f"p{number}", schema) for number in range(count)]
 
@@ -315,7 +316,7 @@ class Partitions:
             sinks={"out": MemorySinkConfig()},
             processor=ProcessorConfig("v2", 2),
         )
-        self.job = Job(config, clock=lambda: self.now_us)
+        self.job = Job(config, clock=lambda: self.clock_us, timer=self._timer)
         self.job.start()
         self.sent = 0
 
@@ -325,6 +326,19 @@ class Partitions:
         self.channels[partition].publish(pa.RecordBatch.from_pylist(rows, schema=self.schema))
         self.sent += len(rows)
         self.job.drain(self.sent)
+
+    def _timer(self) -> int:
+        self._looks += 1
+        return self.now_us
+
+    def wait_for_silence(self, times: int) -> None:
+        """Until it was looked so many times how long a partition has been silent."""
+        until = self._looks + times
+        for _ in range(2_000):
+            if self._looks >= until:
+                return
+            assert not self.job.wait(0.005)
+        raise AssertionError("nobody looks")
 
     def rows(self) -> list[tuple[Any, ...]]:
         return [tuple(row.values()) for row in self.job.sink("out").table().to_pylist()]  # type: ignore[attr-defined]
@@ -353,6 +367,23 @@ def test_a_silent_partition_holds_time_back_until_its_time_out() -> None:
     assert report.state == "completed"
     assert report.records["in"] == 5
     assert report.records["used"] + report.records["late"] == 5
+
+
+def test_a_clock_that_jumps_silences_no_partition() -> None:
+    made = Partitions(2, out_of_orderness="0s", idle_timeout="30s")
+    made.send(0, [trade(0, "a"), trade(15, "a")])
+    made.send(1, [trade(3, "b")])
+    for jump in (3600, -7200):
+        made.clock_us += jump * 1_000_000
+        made.wait_for_silence(20)
+    assert made.rows() == [], "partition 1 may still say something of second 4"
+    made.send(1, [trade(4, "b")])
+    made.now_us += 31_000_000
+    made.wait_for(2)
+    for channel in made.channels:
+        channel.end()
+    assert made.job.wait(20)
+    assert made.job.report().records["late"] == 0
 
 
 def test_a_silent_partition_is_not_an_ended_one() -> None:
