@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from velostream.connectors.base import Sink, SinkWriter
+from velostream.errors import ConnectorError
 from velostream.kernels import native
 from velostream.operators.batch import Batch
 from velostream.runtime.failures.base import FailureStrategy
@@ -47,6 +49,7 @@ class Outlet:
         self.rows = 0
         self.senders = 1
         self._marked: set[int] = set()
+        self._cut = False
         self._held: list[_Held] = []
         self._writer: SinkWriter | None = None
         self._lock = Lock()
@@ -108,6 +111,7 @@ class Outlet:
             self._marked.add(sender)
             if len(self._marked) < self.senders:
                 return
+            self._cut = True
             gathering.sink(self.name, self.writer.cut())
             self._marked.clear()
             held, self._held = self._held, []
@@ -135,7 +139,16 @@ class Outlet:
             writer, self._writer = self._writer, None
         if writer is not None:
             self.location = writer.location
-            writer.close(complete)
+            if complete:
+                try:
+                    # Only what epochs were cut of is whole, whatever fails now.
+                    self._strategy.call(self._what, lambda: writer.close(True), repeat=self._cut)
+                except ConnectorError:
+                    with suppress(ConnectorError):
+                        writer.close(False)
+                    raise
+            else:
+                writer.close(False)
             self.location, self.bytes_written = writer.location, writer.bytes_written
 
     location = ""

@@ -110,8 +110,9 @@ class ScriptedSource(Source):
 
 @dataclass
 class ScriptedSinkConfig(SinkConfig):
-    """Not for YAML. `on_open` is called before the sink opens, `on_write` before each batch is kept, the
-    others at these steps of a commit: they may raise, or wait."""
+    """Not for YAML. `on_open` is called before the sink opens, `on_write` before each batch is kept,
+    `on_close` before the sink closes complete, the others at these steps of a commit: they may raise, or
+    wait."""
 
     kind: str = "scripted"
     on_open: Callable[[], None] | None = None
@@ -119,6 +120,7 @@ class ScriptedSinkConfig(SinkConfig):
     on_cut: Callable[[], None] | None = None
     on_prepare: Callable[[], None] | None = None
     on_publish: Callable[[], None] | None = None
+    on_close: Callable[[], None] | None = None
 
 
 @sinks.register("scripted", yaml=False)
@@ -173,4 +175,6 @@ class _ScriptedWriter(SinkWriter):
             step()
 
     def close(self, complete: bool) -> None:
+        if complete:
+            self._call(self._sink.config.on_close)
         self._sink.closed = complete

@@ -15,7 +15,8 @@ import pytest
 from velostream.config.schema import DeliveryConfig, FailureConfig, JobConfig, ProcessorConfig, StateConfig
 from velostream.connectors.base import sinks
 from velostream.errors import ConnectorError, StateError
-from velostream.runtime.failures.base import failures
+from velostream.runtime.failures.base import FailedRecord, failures
+from velostream.runtime.failures.dead_letters import DeadLetterFile, read_dead_letters
 from velostream.runtime.job import Job
 from velostream.runtime.report import Report
 from velostream.state.store import StateStore
@@ -177,6 +178,21 @@ def test_a_step_of_a_commit_is_tried_again(tmp_path: Path, step: str) -> None:
     scripted: Any = job.sink("out")
     assert (report.state, report.troubles, fails.calls) == ("completed", [], 4)
     assert sorted((row["k"], row["n"]) for row in scripted.rows) == [(0, 8), *((k, 7) for k in range(1, 7))]
+
+
+def test_a_sink_that_does_not_close_is_tried_again_where_all_is_committed(tmp_path: Path) -> None:
+    fails = Fails(1, 3)
+    job = make_job(tmp_path, blocks(5), ScriptedSinkConfig(on_close=fails), failure=RETRIES)
+    assert (run(job).state, fails.calls) == ("completed", 4)
+    # Without a commit nobody knows what is left of the rows after the first try.
+    fails = Fails(1, 3)
+    source = ScriptedSourceConfig(partitions={"p": blocks(5)}, schema=SCHEMA)
+    sinks = {"out": ScriptedSinkConfig(on_close=fails)}
+    job = Job(JobConfig(sql=COUNTS, sources={"t": source}, sinks=sinks, failure=RETRIES))
+    report = run(job)
+    assert (report.state, report.error, fails.calls) == ("failed", "not now", 1)
+    sink: Any = job.sink("out")
+    assert sink.closed is False
 
 
 # --- what is said of it, and what waits -----------------------------------------------------------
@@ -377,3 +393,17 @@ def test_a_job_fails_when_the_disk_is_full_and_goes_on_where_there_is_room(
     assert [(trouble["tries"], trouble["given_up"]) for trouble in report.troubles] == [(1, True)]
     assert run(make_job(tmp_path, [[{"k": -1}], block], file_sink(tmp_path), sql=sql)).state == "completed"
     assert lines(tmp_path / "out.ndjson") == [(k, 1) for k in range(-1, 20_000)]
+
+
+def test_failed_records_are_kept_all_or_none(tmp_path: Path, limit: Callable[[int | None], None]) -> None:
+    file = DeadLetterFile(tmp_path / "dlq.ndjson")
+    records = [FailedRecord("t", "p", at, b"x" * 100, "code", "reason") for at in range(40)]
+    file.write(records[:5])
+    limit(2_000)
+    with pytest.raises(ConnectorError, match="File too large"):
+        file.write(records[5:])
+    assert list(read_dead_letters(file.path)) == records[:5]
+    limit(None)
+    file.write(records[5:])
+    file.close()
+    assert list(read_dead_letters(file.path)) == records and file.count == 40

@@ -13,9 +13,9 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator
+from io import SEEK_END, FileIO
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
 
 from velostream.errors import ConnectorError, FormatError, Where
 from velostream.runtime.failures.base import FailedRecord
@@ -27,11 +27,11 @@ class DeadLetterFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.count = 0
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         self._lock = Lock()
 
     def write(self, records: Iterable[FailedRecord]) -> None:
-        """Append records. Raises ConnectorError."""
+        """Append records, all or none. Raises ConnectorError."""
         lines = [_line(record) for record in records]
         if not lines:
             return
@@ -39,9 +39,8 @@ class DeadLetterFile:
             try:
                 if self._file is None:
                     self.path.parent.mkdir(parents=True, exist_ok=True)
-                    self._file = open(self.path, "ab")
-                self._file.write(b"".join(lines))
-                self._file.flush()
+                    self._file = open(self.path, "ab", buffering=0)
+                _append(self._file, b"".join(lines))
             except OSError as error:
                 raise ConnectorError(
                     f"cannot write failed records to '{self.path}': {error.strerror}",
@@ -54,6 +53,18 @@ class DeadLetterFile:
             if self._file is not None:
                 self._file.close()
                 self._file = None
+
+
+def _append(file: FileIO, data: bytes) -> None:
+    """Write all of it, or leave the file as it was. Raises OSError."""
+    end = file.seek(0, SEEK_END)
+    rest = memoryview(data)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        file.truncate(end)
+        raise
 
 
 def read_dead_letters(path: Path) -> Iterator[FailedRecord]:
