@@ -65,9 +65,11 @@ class Lanes:
         home = Keyer.global_lane(number, KEY_GROUPS)
         self.operators = [Aggregate(node, owns_global=lane == home) for lane in range(number)]
         self.saved = Saved(number, earlier)
-        if earlier:
-            for lane, operator in enumerate(self.operators):
+        for lane, operator in enumerate(self.operators):
+            if earlier:
                 operator.restore(earlier, number, lane, KEY_GROUPS)
+            else:
+                operator.track_changes()
 
     def save(self):
         for lane, operator in enumerate(self.operators):
@@ -124,12 +126,13 @@ steps = st.tuples(
     lanes=st.sampled_from([1, 2, 4, 8]),
     timed=st.booleans(),
     least=st.sampled_from([1, 3, 100]),
+    ahead=st.sampled_from([1, 3, 100]),
 )
 def test_a_restored_aggregation_goes_on_bit_by_bit_as_if_it_had_never_stopped(
-    node, steps, lanes, timed, least
+    node, steps, lanes, timed, least, ahead
 ):
     small = patch.multiple(rounds, LEAST_ROWS=least, MOST_ROWS=least + 1)
-    with small, patch.object(groups, "SAVED_ROWS", 3):
+    with small, patch.multiple(groups, SAVED_ROWS=3, AHEAD_ROWS=ahead):
         go(node, steps, lanes, timed)
 
 
@@ -151,6 +154,8 @@ def go(node, steps, lanes, timed):
             # The same parts in the same order: doubles are then added in the same order.
             expected = [whole.process(part) for _, part in taken]
             assert shown(operator.process(part) for operator, part in taken) == shown(expected)
+            for operator, _ in taken:
+                operator.take_ahead()
         if watermark is not None:
             expected = list(whole.advance(watermark * 1_000_000))
             got = [batch for operator in job.operators for batch in operator.advance(watermark * 1_000_000)]

@@ -52,6 +52,11 @@ class KeyedPart:
     rows: Int32s | None
     times: Int64s | None
 
+    @property
+    def most_groups(self) -> int:
+        """So many groups may change by it."""
+        return self.batch.num_rows if self.rows is None else len(self.rows)
+
 
 @dataclass(slots=True)
 class PartialPart:
@@ -64,6 +69,11 @@ class PartialPart:
     accumulators: Accumulators
     latest: Latest | None
     slots: Int32s
+
+    @property
+    def most_groups(self) -> int:
+        """As a `KeyedPart`."""
+        return len(self.slots)
 
 
 Part = KeyedPart | PartialPart
@@ -189,6 +199,7 @@ class Aggregate(Stateful):
         Rows of windows that were dropped already count in `late_rows`, rows whose window time is NULL in
         `failed_rows`; both are left out.
         """
+        self._groups.expect(part.most_groups)
         if isinstance(part, PartialPart):
             slots = self._merge(part)
         elif self._changes and self._node.granularity == "record":
@@ -437,6 +448,14 @@ class Aggregate(Stateful):
             "late": node.late,
             "allowed_lateness_us": node.allowed_lateness_us,
         }
+
+    def track_changes(self) -> None:
+        """Note from now on what changes, before anything has been processed."""
+        self._groups.track(again=False)
+
+    def take_ahead(self) -> bool:
+        """Take some of the next changes, if there are many; whether it did. Called between two batches."""
+        return self._groups.take_ahead()
 
     def take_changes(self) -> Changes:
         """See `Stateful`. The tables are those of `Groups`.

@@ -20,6 +20,8 @@ Int64s = npt.NDArray[np.int64]
 
 # Rows of one saved table: its texts have to stay below 2 GiB.
 SAVED_ROWS = 65_536
+# So many changed groups are taken before they are asked for, so that few are left when they are.
+AHEAD_ROWS = 1 << 18
 # In the column `flags`.
 SENT, FAILED = 1, 2
 
@@ -95,6 +97,11 @@ class Groups:
         self._in_round = False
         # Whether a round has begun at all: the first one does also while nothing changes.
         self._begun = False
+        # What was taken ahead of the next `take`, and its number of rows.
+        self._ahead: list[pa.RecordBatch] = []
+        self._ahead_rows = 0
+        # Not more groups than this have changed since changes were taken: to count them takes O(groups).
+        self._most_changed = 0
 
     def latest_of(self) -> Latest:
         """The event times, with room for all slots."""
@@ -140,6 +147,26 @@ class Groups:
             for seen in self.accumulators.distinct.values():
                 seen.save_again()
 
+    def expect(self, changes: int) -> None:
+        """At most so many groups are about to change."""
+        self._most_changed += changes
+
+    def take_ahead(self) -> bool:
+        """Take what has changed, when it is much, for the next `take` to give; whether that was so.
+
+        A group that changes again is taken again: not more rows are held than there are groups.
+        """
+        if self._most_changed < AHEAD_ROWS or not self.table.tracks:
+            return False
+        self._most_changed = self.table.changed
+        if not AHEAD_ROWS <= self._most_changed <= self.table.count - self._ahead_rows:
+            return False
+        slots = self.table.take_changed(0, 0)
+        self._ahead += map(self._rows, _parts(slots))
+        self._ahead_rows += len(slots)
+        self._most_changed = 0
+        return True
+
     def take(self) -> tuple[dict[str, pa.RecordBatch], bool, bool]:
         """Tables of what has changed, and of the next part of a round; whether one begins and ends with them.
 
@@ -149,20 +176,22 @@ class Groups:
         """
         if not self.table.tracks:
             self.table.track(True)
-        changed = self.table.changed
+        changed = self.table.changed + self._ahead_rows
         distinct = self.accumulators.distinct
         begins = not self._in_round and (changed > 0 or self.table.count == 0 or not self._begun)
         if begins:
             self._in_round = self._begun = True
             # Where all has changed, these are the whole round.
-            self._walk.begin(self.table.count if changed < self.table.count else 0)
+            self._walk.begin(self.table.count if self.table.changed < self.table.count else 0)
             for seen in distinct.values():
                 seen.begin_round()
         tables = {}
         if changed or self._in_round:
             slots = self.table.take_changed(*self._walk.next(changed))
-            for part, chosen in enumerate(_parts(slots)):
-                tables[f"groups.{part}"] = self._rows(chosen)
+            # A later row of a group stands for the earlier ones.
+            rows = [*self._ahead, *map(self._rows, _parts(slots))]
+            tables = {f"groups.{part}": batch for part, batch in enumerate(rows)}
+            self._ahead, self._ahead_rows, self._most_changed = [], 0, 0
             for state, seen in distinct.items():
                 for part, chosen in enumerate(_parts(seen.take())):
                     owners, values = seen.pairs(chosen)

@@ -311,6 +311,9 @@ class Dataflow:
             counters.failed += aggregate.failed_rows - failed
             counters.used -= aggregate.late_rows - late + aggregate.failed_rows - failed
             lane.spend("aggregate", begun)
+            begun = time.perf_counter()
+            if aggregate.take_ahead():
+                lane.snapshot(begun)
             if changed is not None:
                 self._publish(keyed, changed, ticket, lane)
         risen = keyed.watermarks.advance(sender, watermark)

@@ -99,6 +99,9 @@ class SavedState:
         """Fill the operators of all lanes, and what partitions know of time."""
         manifest = self._manifest
         if manifest is None:
+            for of_lane in self._stages.keyed:
+                for stage in of_lane.values():
+                    stage.aggregate.track_changes()
             return
         stages, lanes = self._stages, len(self._stages.keyed)
         for id, target in stages.targets.items():

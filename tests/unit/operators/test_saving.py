@@ -76,6 +76,50 @@ def test_a_round_gives_as_many_groups_as_have_changed_within_bounds():
     assert not walk.done and walk.next(1_000_000)[1] == 500_000 and walk.done
 
 
+def test_many_changes_are_taken_ahead_so_that_few_are_left():
+    node = make()
+    aggregate = Aggregate(node)
+    aggregate.track_changes()
+    with patch.object(groups, "AHEAD_ROWS", 3):
+        send(node, aggregate, ("a", 0, 1), ("b", 0, 1))
+        assert not aggregate.take_ahead()
+        send(node, aggregate, ("b", 0, 1), ("c", 0, 1))
+        assert aggregate.take_ahead()
+        send(node, aggregate, ("b", 0, 1), ("d", 0, 1))
+        assert not aggregate.take_ahead()
+        changes = aggregate.take_changes()
+    # The later row of b is the one that counts; the round gives all that there are once more.
+    assert [batch.column("key.0").to_pylist() for batch in changes.tables.values()] == [
+        ["a", "b", "c"],
+        ["a", "b", "c", "d"],
+    ]
+    assert (changes.begins, changes.ends) == (True, True)
+    assert shown(finish(restored(node, changes))) == shown(finish(aggregate))
+
+
+def test_no_more_rows_are_taken_ahead_than_there_are_groups():
+    node = make()
+    aggregate = Aggregate(node)
+    aggregate.track_changes()
+    with patch.object(groups, "AHEAD_ROWS", 2):
+        taken = []
+        for _ in range(4):
+            send(node, aggregate, ("a", 0, 1), ("b", 0, 1))
+            taken.append(aggregate.take_ahead())
+        assert taken == [True, False, False, False]
+        changes = aggregate.take_changes()
+    assert saved_keys(changes) == list("abab")
+    assert shown(finish(restored(node, changes))) == [("insert", "a", 4, 4), ("insert", "b", 4, 4)]
+
+
+def test_nothing_is_taken_ahead_where_nothing_is_saved():
+    node = make()
+    aggregate = Aggregate(node)
+    with patch.object(groups, "AHEAD_ROWS", 1):
+        send(node, aggregate, ("a", 0, 1))
+        assert not aggregate.take_ahead()
+
+
 def test_few_groups_are_a_round_each_time():
     node = make()
     aggregate = Aggregate(node)
