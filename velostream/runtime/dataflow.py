@@ -47,6 +47,8 @@ class PartitionState:
     # Whether rows may be late, and the time of the partition goes on with them. That of a history without a
     # declared limit goes on at its end only, as that of any bounded source.
     timed: bool = True
+    # Whether all of it has been delivered.
+    ended: bool = False
     # Latest event time so far, by windowed stage.
     seen: dict[int, int] = field(default_factory=dict)
 
@@ -247,6 +249,7 @@ class Dataflow:
 
     def advance(self, state: PartitionState, watermark: int, ticket: Ticket) -> None:
         """Tell all keyed stages that the partition has ended (END), or is silent (IDLE)."""
+        state.ended = watermark == END
         for target in self.stages.roots[state.source].targets():
             self._send(target, state.number, (), watermark, ticket)
 
@@ -259,7 +262,7 @@ class Dataflow:
         ticket: Ticket,
     ) -> None:
         """An epoch ends here in the partition, which is to be read on from `position` (None: its start)."""
-        about = {"seen": self._by_query(state.seen), "fingerprint": fingerprint}
+        about = {"seen": self._by_query(state.seen), "fingerprint": fingerprint, "ended": state.ended}
         gathering.partition(state.source, state.name, position, about)
         self._pass_on(self.stages.roots[state.source], state.number, gathering, ticket)
 

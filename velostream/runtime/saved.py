@@ -9,6 +9,7 @@ from typing import Any
 
 from velostream.config.schema import JobConfig
 from velostream.connectors.base import FORGOTTEN, Source, Transaction, changed
+from velostream.connectors.history import PREFIX
 from velostream.plan.nodes import Plan
 from velostream.runtime.dataflow import PartitionState
 from velostream.runtime.stages import Stages
@@ -84,8 +85,11 @@ class SavedState:
                     # Also one that nothing was read of yet: it is to begin where it would have.
                     position = self.position(name, partition) or 0
                     source.verify(number, position, saved[partition].get("fingerprint"))
-            for gone in manifest.positions.get(name, {}).keys() - set(source.partitions()):
-                raise changed(gone, "it is gone")
+            for gone in saved.keys() - set(source.partitions()):
+                # A history is needed until all of it has been read.
+                begun = self.position(name, gone) is not None
+                if not saved[gone].get("ended") if gone.startswith(PREFIX) else begun:
+                    raise changed(gone, "it is gone")
 
     def token(self, sink: str) -> Any:
         """What the sink gave for the last commit; None: nothing was committed."""

@@ -145,55 +145,98 @@ def test_records_of_a_history_are_late_only_by_a_declared_limit(
     assert (report.records["late"], report.records["used"]) == (late, 52 - late)
 
 
-def test_a_job_goes_on_in_its_history_at_the_switch_and_behind_it(tmp_path: Path) -> None:
-    """With other lanes at each start, and with a file that the history has got meanwhile."""
-    write(tmp_path / "past" / "a.ndjson", range(5000))
-    (tmp_path / "live.ndjson").write_text("")
-    source = FileSourceConfig(
-        path=str(tmp_path / "live.ndjson"), follow=True, schema=SCHEMA, history=past(tmp_path / "past")
-    )
+class Runs:
+    """Runs of a job that reads a followed file behind its history and writes a file."""
 
-    def written() -> list[int]:
-        path = tmp_path / "out.ndjson"
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        (folder / "live.ndjson").write_text("")
+        self.source = FileSourceConfig(
+            path=str(folder / "live.ndjson"), follow=True, schema=SCHEMA, history=past(folder / "past")
+        )
+
+    def written(self) -> list[int]:
+        path = self._folder / "out.ndjson"
         lines = path.read_text().splitlines(keepends=True) if path.exists() else []
         return [json.loads(line)["id"] for line in lines if line.endswith("\n")]
 
-    def run(lanes: int, until: int) -> None:
-        made = Job(
+    def append(self, ids: Sequence[int]) -> None:
+        with (self._folder / "live.ndjson").open("a") as file:
+            file.writelines(f'{{"id": {id}, "ts": 0}}\n' for id in ids)
+
+    def job(self, lanes: int = 1) -> Job:
+        return Job(
             JobConfig(
                 name="resumed",
                 sql="SELECT id FROM t",
-                sources={"t": source},
-                sinks={"out": FileSinkConfig(path=str(tmp_path / "out.ndjson"))},
+                sources={"t": self.source},
+                sinks={"out": FileSinkConfig(path=str(self._folder / "out.ndjson"))},
                 processor=ProcessorConfig(version="v2", partitions=lanes, block_records=7),
                 delivery=DeliveryConfig(interval="5ms"),
-                state=StateConfig(path=str(tmp_path / "state")),
+                state=StateConfig(path=str(self._folder / "state")),
             )
         )
+
+    def run(self, lanes: int, until: int) -> None:
+        """Run until so many rows are written, then stop."""
+        made = self.job(lanes)
         made.start()
         deadline = time.monotonic() + 20
-        while len(written()) < until:
+        while len(self.written()) < until:
             assert not made.state.ended, made.failure().render()
             assert time.monotonic() < deadline
             made.wait(0.005)
         made.stop()
         assert made.wait(20) and made.report().state == "interrupted", made.report().error
 
-    def append(ids: Sequence[int]) -> None:
-        with (tmp_path / "live.ndjson").open("a") as file:
-            file.writelines(f'{{"id": {id}, "ts": 0}}\n' for id in ids)
 
-    run(1, 20)
-    run(4, 3000)
-    run(2, 5000)
-    append(range(5000, 5050))
-    run(4, 5050)
-    append(range(5050, 5100))
-    run(1, 5100)
+def test_a_job_goes_on_in_its_history_at_the_switch_and_behind_it(tmp_path: Path) -> None:
+    """With other lanes at each start, and with a file that the history has got meanwhile."""
+    write(tmp_path / "past" / "a.ndjson", range(5000))
+    runs = Runs(tmp_path)
+    runs.run(1, 20)
+    runs.run(4, 3000)
+    runs.run(2, 5000)
+    runs.append(range(5000, 5050))
+    runs.run(4, 5050)
+    runs.append(range(5050, 5100))
+    runs.run(1, 5100)
     write(tmp_path / "past" / "b.ndjson", range(5100, 5120))
-    append(range(5120, 5130))
-    run(2, 5130)
-    assert sorted(written()) == list(range(5130))
+    runs.append(range(5120, 5130))
+    runs.run(2, 5130)
+    assert sorted(runs.written()) == list(range(5130))
+
+
+def test_files_of_the_history_may_go_when_they_have_been_read(tmp_path: Path) -> None:
+    for part in range(3):
+        write(tmp_path / "past" / f"{part}.ndjson", range(100 * part, 100 * part + 100))
+    runs = Runs(tmp_path)
+    runs.append([300])
+    runs.run(2, 301)
+    (tmp_path / "past" / "1.ndjson").unlink()
+    runs.append([301])
+    runs.run(1, 302)
+    runs.source.history = {}
+    runs.append([302])
+    runs.run(2, 303)
+    assert sorted(runs.written()) == list(range(303))
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_history_that_has_not_been_read_must_not_go(tmp_path: Path, begun: bool) -> None:
+    def unfinished() -> Iterator[Step]:
+        if begun:
+            yield rows(range(20))
+        while True:
+            yield SILENCE
+
+    runs = Runs(tmp_path)
+    # The second of them has no position when nothing was read of it.
+    runs.source.history = {"kind": "scripted", "partitions": {"a": [rows([20])], "b": unfinished()}}
+    runs.run(1, 21 if begun else 1)
+    runs.source.history = {}
+    with pytest.raises(VelostreamError, match="'history:b' has changed since the last commit: it is gone"):
+        runs.job().start()
 
 
 def test_positions_are_told_to_the_live_source_alone(tmp_path: Path) -> None:
