@@ -109,7 +109,7 @@ class FailureConfig:
     strategy: str = "log_and_continue"
     # Failed records that are logged in full, with position and reason.
     log_first: int = 3
-    # For sources and sinks under retry_with_backoff.
+    # Of a read, a write or a commit under retry_with_backoff; then the job fails.
     max_retries: int = 10
     backoff: str = "100ms"
     max_backoff: str = "10s"

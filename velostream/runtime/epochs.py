@@ -197,11 +197,9 @@ class Epochs:
 
     async def stop(self) -> None:
         """End the periodic commits; one that is being written is finished first."""
-        if self._task is None:
-            return
-        task, self._task = self._task, None
         async with self._busy:
-            task.cancel()
+            if self._task is not None:
+                self._task.cancel()
 
     def fail(self, error: BaseException) -> None:
         """Commit nothing more: the job has failed. An epoch that is being written is finished: what made the
