@@ -33,21 +33,21 @@ logger = logging.getLogger("velostream.kafka")
 
 
 class StateTopic:
-    """The topic `NAME` at a cluster, made at the first `save` when it is missing. Raises ConnectorError."""
+    """The topic `NAME` at a cluster, made by `open` when it is missing. Raises ConnectorError."""
 
     def __init__(self, name: str, settings: ClientSettings) -> None:
         self._name = name
         self._settings = settings
-        self._found = False
+
+    def open(self) -> None:
+        """Before anything is read: the first commit must not wait for a topic."""
+        made = CreateTopic(partitions=1, config={"cleanup.policy": "compact"})
+        submit(find_topic(self._name, made, self._settings)).result()
 
     def save(
         self, producer: TransactionalProducer, written: Mapping[str, bytes], gone: Mapping[str, int]
     ) -> None:
         """Send the files, and tombstones for those that are gone (by their sizes), in the transaction."""
-        if not self._found:
-            made = CreateTopic(partitions=1, config={"cleanup.policy": "compact"})
-            submit(find_topic(self._name, made, self._settings)).result()
-            self._found = True
         sent = 0
         for key, part in self._messages(written, gone):
             for partition, data, records, _ in self._batch(key, part):
@@ -92,16 +92,8 @@ class StateTopic:
         from aiokafka import AIOKafkaConsumer
         from aiokafka.structs import TopicPartition
 
-        from velostream.connectors.kafka.client import (
-            admin,
-            client_arguments,
-            start,
-            topic_partitions,
-        )
+        from velostream.connectors.kafka.client import client_arguments, start
 
-        async with admin(self._settings) as client:
-            if self._name not in await topic_partitions(client):
-                return {}
         arguments = {
             **client_arguments(self._settings, "admin"),
             "isolation_level": "read_committed",

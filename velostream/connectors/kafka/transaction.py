@@ -50,6 +50,7 @@ class KafkaTransaction(Transaction):
         self._membership = membership
         try:
             self.producer.open()
+            self._state.open()
             committed = submit(self._committed()).result()
         except BaseException:
             self.close(complete=False)
