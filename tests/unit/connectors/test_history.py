@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from velostream.connectors.memory import MemorySinkConfig
 from velostream.errors import Problems, VelostreamError
 from velostream.runtime.job import Job
 from velostream.runtime.prepare import prepare
+from velostream.testing import scripted as scripted_module
 from velostream.testing.oracle import answer, difference
 from velostream.testing.scripted import SILENCE, ScriptedSourceConfig, Step
 
@@ -76,6 +78,30 @@ def test_all_rows_of_the_history_come_before_the_first_live_one(tmp_path: Path, 
     assert report.state == "completed" and report.records["used"] == 1200
     ids = out(run)["id"].to_pylist()
     assert sorted(ids[:900]) == list(range(900)) and sorted(ids[900:]) == list(range(900, 1200))
+
+
+def test_nothing_live_is_read_while_a_block_of_the_history_is_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = threading.Event()
+    seen: list[int] = []
+    load = scripted_module._RowsBlock.load
+
+    def load_slowly(block: scripted_module._RowsBlock) -> pa.RecordBatch:
+        begun.wait(0.3)  # the history's end has been read by then
+        return load(block)
+
+    def live() -> Iterator[Step]:
+        begun.set()
+        seen.append(out(run).num_rows)
+        yield rows([2])
+
+    monkeypatch.setattr(scripted_module._RowsBlock, "load", load_slowly)
+    run = job(
+        scripted({"kind": "scripted", "partitions": {"a": [rows([1])]}}, {"x": live()}), "SELECT id FROM t"
+    )
+    assert run.run().error is None
+    assert seen == [1] and out(run)["id"].to_pylist() == [1, 2]
 
 
 @pytest.mark.parametrize("lanes", [1, 4])
