@@ -68,11 +68,13 @@ class StateTopic:
                 yield f"{name}/{number}", None
 
     def _batch(self, key: str, part: bytes | None) -> list[tuple[int, bytearray, int, int]]:
-        data = part or b""
+        data, name = part or b"", key.encode()
+        # `pa.array` would import pandas where that is installed, which takes longer than all else here.
+        ends = pa.py_buffer(np.array([0, len(name)], dtype=np.int32))
         return BatchWriter(2 * PART_BYTES).build(
             data + b"\n",
             np.array([len(data)], dtype=np.int64),
-            pa.array([key.encode()], pa.binary()),
+            pa.Array.from_buffers(pa.binary(), 1, [None, ends, pa.py_buffer(name)]),
             np.zeros(1, dtype=np.int32),
             np.array([time.time_ns() // 1_000_000], dtype=np.int64),
             nulls=np.array([part is None]),
