@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import resource
 import threading
 import time
@@ -19,6 +20,8 @@ from velostream.runtime.failures.base import FailedRecord, failures
 from velostream.runtime.failures.dead_letters import DeadLetterFile, read_dead_letters
 from velostream.runtime.job import Job
 from velostream.runtime.report import Report
+from velostream.state import durable
+from velostream.state.manifest import Epoch
 from velostream.state.store import StateStore
 from velostream.testing.scripted import SILENCE, ScriptedSinkConfig, ScriptedSourceConfig
 
@@ -193,6 +196,61 @@ def test_a_sink_that_does_not_close_is_tried_again_where_all_is_committed(tmp_pa
     assert (report.state, report.error, fails.calls) == ("failed", "not now", 1)
     sink: Any = job.sink("out")
     assert sink.closed is False
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_calls_that_fail_at_random_lose_and_double_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Over two runs, the first of which is stopped half-way."""
+    rng = random.Random(seed)
+
+    def fail(*arguments: Any) -> None:
+        if rng.random() < 0.3:
+            raise ConnectorError("not now")
+
+    # What is not a commit is not tried again: to open the state's folder, and to forget all at the end.
+    committing = threading.Event()
+    commit_whole = StateStore.commit
+
+    def commit(store: StateStore, epoch: Epoch) -> None:
+        committing.set()
+        try:
+            commit_whole(store, epoch)
+        finally:
+            committing.clear()
+
+    def at_random(function: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            if committing.is_set() and rng.random() < 0.1:
+                raise StateError("not now")
+            result = function(*arguments)
+            # It is done, and nobody hears of it.
+            if committing.is_set() and rng.random() < 0.1:
+                raise StateError("not now")
+            return result
+
+        return call
+
+    rows = blocks(400, 11)
+    first, second = (ScriptedSinkConfig(on_write=fail, on_prepare=fail, on_publish=fail) for _ in range(2))
+    monkeypatch.setattr(StateStore, "commit", commit)
+    for step in ("write_new", "rename", "remove", "sync_folder"):
+        monkeypatch.setattr(durable, step, at_random(getattr(durable, step)))
+    half = silent_until(threading.Event(), rows[:200])
+    job = make_job(tmp_path, half, first, failure=RETRIES, mode="v2")
+    job.start()
+    until(lambda: job.report().epochs > 0)
+    job.drain(200)
+    job.stop()
+    # A stop ends retries: what fails then fails the job, which has its last commit.
+    assert job.wait(30) and job.state in ("interrupted", "failed")
+    resumed = make_job(tmp_path, rows, second, failure=RETRIES, mode="v2")
+    report = run(resumed)
+    assert report.state == "completed", report.error
+    sink: Any = resumed.sink("out")
+    counts = {row["k"]: row["n"] for row in sink.rows}
+    assert len(sink.rows) == 11 and counts == {k: 37 if k < 4 else 36 for k in range(11)}
 
 
 # --- what is said of it, and what waits -----------------------------------------------------------
