@@ -38,6 +38,8 @@ DELIVERY_TIMEOUT_MS = 120_000
 LONG_SECONDS = 5.0
 # How long closing waits for acknowledgements when the job has failed or was interrupted.
 CLOSE_SECONDS = 1.0
+# And how long for the broker to take a transaction back: else the next `open` or its time-out does.
+ABORT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +82,9 @@ class BatchProducer:
         self._waiting: dict[_Outgoing, None] = {}
         self._watch: asyncio.TimerHandle | None = None
         self._waits_long = False
+        # The topics that have acknowledged something, and when each was found missing (time.monotonic).
+        self._found: set[str] = set()
+        self._missing: dict[str, float] = {}
         # The last epoch that was begun, where there are transactions.
         self.epoch = 0
 
@@ -270,6 +275,7 @@ class BatchProducer:
         if error is not None:
             self._fail(connector_error(error, self.settings, f"topic '{outgoing.topic}'"))
             return
+        self._found.add(outgoing.topic)
         with self._changed:
             self._unacknowledged -= 1
             self._buffered -= outgoing.size
@@ -287,6 +293,16 @@ class BatchProducer:
         if waited > LONG_SECONDS and not self._waits_long:
             logger.warning("%s acknowledges nothing for %.0f s: writing waits", self.settings.brokers, waited)
         self._waits_long = waited > LONG_SECONDS
+        if self._waits_long:
+            # aiokafka looks at topics again when metadata.max.age.ms is over.
+            self.client.client.force_metadata_update()
+        if oldest is not None and self._is_gone(oldest.topic):
+            self._fail(
+                ConnectorError(
+                    f"topic '{oldest.topic}' is not there any more at {self.settings.brokers}",
+                    hint="it was deleted, and its rows with it: create it, and begin afresh with state=reset",
+                )
+            )
         if oldest is not None and waited > self._timeout:
             self._fail(
                 ConnectorError(
@@ -296,6 +312,16 @@ class BatchProducer:
                 )
             )
         self._watch = asyncio.get_running_loop().call_later(min(1, self._timeout), self._look)
+
+    def _is_gone(self, topic: str) -> bool:
+        """Whether a topic was there and is missing for some time: a broker that has just started may not know
+        its topics yet."""
+        now = time.monotonic()
+        if self.known_partitions(topic):
+            self._missing.pop(topic, None)
+        elif topic in self._found:
+            return now - self._missing.setdefault(topic, now) > LONG_SECONDS
+        return False
 
 
 class TransactionalProducer(BatchProducer):
@@ -353,8 +379,9 @@ class TransactionalProducer(BatchProducer):
         self._in_transaction = False
         fault("kafka.after_commit")
 
-    def abort(self) -> None:
-        """Take back the open transaction, and drop what is held for later epochs. Raises ConnectorError."""
+    def abort(self, seconds: float | None = None) -> None:
+        """Take back the open transaction, and drop what is held for later epochs. Raises ConnectorError, also
+        when the broker has not done it after so many seconds (None: delivery.timeout.ms)."""
         with self._changed:
             dropped = [outgoing for held in self._held.values() for outgoing in held]
             self._held.clear()
@@ -368,7 +395,7 @@ class TransactionalProducer(BatchProducer):
             self.flush()
         if self.client.failure() is None:
             self.client.forget_error()
-            self._transact(self.client.abort_transaction())
+            self._transact(self.client.abort_transaction(), seconds)
 
     def close(self, complete: bool = True) -> None:
         """As of the base class; a transaction that is open is aborted, so that readers need not wait for its
@@ -376,7 +403,7 @@ class TransactionalProducer(BatchProducer):
         if self._client is None:
             return
         try:
-            self.abort()
+            self.abort(None if complete else ABORT_SECONDS)
         except ConnectorError:
             if complete:
                 raise
@@ -391,14 +418,14 @@ class TransactionalProducer(BatchProducer):
         else:
             raise InternalError(f"a batch of epoch {outgoing.epoch} behind the end of its transaction")
 
-    def _transact(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Run a step of a transaction. The broker may be away as long as batches may wait."""
+    def _transact(self, coroutine: Coroutine[Any, Any, Any], seconds: float | None = None) -> None:
+        """Run a step of a transaction. The broker may be away for `seconds`, or as long as batches may."""
 
         async def step() -> None:
             failure = self.client.failure()
             if failure is not None:
                 coroutine.close()
                 raise failure
-            await asyncio.wait_for(coroutine, self._timeout)
+            await asyncio.wait_for(coroutine, seconds or self._timeout)
 
         self._run(step(), f"transactional.id '{self._transactional_id}'")
