@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import velostream
 from tests.crash.cases import CASES, COLUMNS, Case, Rows, trades, write_files
+from velostream.connectors.base import FORGOTTEN
 
 if TYPE_CHECKING:
     from tests.kafka.topics import Topics
@@ -29,6 +30,7 @@ COMMON_FAULTS = (
     "state.after_cleanup",
     "job.before_close",
     "job.before_clear",
+    "state.cleared",
     "job.after_clear",
 )
 FILE_FAULTS = (
@@ -58,6 +60,11 @@ class Ground(ABC):
     @abstractmethod
     def committed(self) -> Rows:
         """What a reader of committed rows sees, also between two starts."""
+
+    def finished(self) -> bool:
+        """Whether the job has completed, though it was killed: another start would be a new run, with rows of
+        its own. A job on files replaces its output."""
+        return False
 
     def move(self) -> None:  # noqa: B027  (a job on files stays with them)
         """Go to another machine, where nothing is saved."""
@@ -109,7 +116,14 @@ class Files(Ground):
 
 
 class Kafka(Ground):
-    faults = (*COMMON_FAULTS, "epoch.decided")
+    faults = (
+        *COMMON_FAULTS,
+        "epoch.decided",
+        "kafka.before_offsets",
+        "kafka.before_flush",
+        "kafka.before_commit",
+        "kafka.after_commit",
+    )
     cases = tuple(case for case in CASES if case.suffix == ".ndjson")
     interval = "50ms"
     _partitions = itertools.cycle((1, 4))
@@ -137,6 +151,10 @@ class Kafka(Ground):
         config = super().config(processor)
         config["name"] += f"-{self._out}"
         return config
+
+    def finished(self) -> bool:
+        group = f"velostream-{self.config('v1')['name']}"
+        return self._topics.settled(group, self._out) == FORGOTTEN
 
     def move(self) -> None:
         shutil.rmtree(self.folder / "state", ignore_errors=True)

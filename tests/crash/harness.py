@@ -112,11 +112,13 @@ def torture(
                 tally.kills += 1
                 if not case.latest:
                     tally.wrong += (seen - want).total()
+                if ground.finished():
+                    break
                 if rng.random() < MOVES:
                     ground.move()
                 continue
             assert run.report is not None and run.report["state"] == "completed", (case.name, fault, run)
-            tally.lost += (want - seen).total()
-            tally.wrong += (seen - want).total()
             break
+        tally.lost += (want - seen).total()
+        tally.wrong += (seen - want).total()
     return tally

@@ -12,6 +12,7 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     TIMESTAMP_NOT_AVAILABLE,
     Consumer,
+    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -139,6 +140,13 @@ class Topics:
             return [place.offset for place in consumer.committed(partitions, SECONDS)]
         finally:
             consumer.close()
+
+    def settled(self, group: str, topic: str) -> int:
+        """The group's committed offset of partition 0, whatever transaction is open; -1001 where there is
+        none."""
+        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0)])
+        found = self.admin.list_consumer_group_offsets([asked], require_stable=False)[group].result(SECONDS)
+        return int(found.topic_partitions[0].offset)
 
     def partitions(self, topic: str) -> int:
         return len(self.admin.list_topics(topic, SECONDS).topics[topic].partitions)

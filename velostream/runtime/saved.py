@@ -10,6 +10,7 @@ from typing import Any
 from velostream.config.schema import JobConfig
 from velostream.connectors.base import FORGOTTEN, Source, Transaction, changed
 from velostream.connectors.history import PREFIX
+from velostream.faults import fault
 from velostream.plan.nodes import Plan
 from velostream.runtime.dataflow import PartitionState
 from velostream.runtime.stages import Stages
@@ -132,12 +133,13 @@ class SavedState:
 
     def clear(self) -> None:
         """The job has completed: there is nothing to go on from."""
-        if self.transaction is not None:
-            # First: a state without its transaction is taken for a transaction that was forgotten.
-            manifest = {MANIFEST: 0}
-            self.transaction.save({}, {**self.store.copied, **manifest})
-            self.transaction.commit(FORGOTTEN)
+        # The folder first: until the transaction has forgotten, the topic says that the job was complete.
+        copied = self.store.copied
         self.store.clear()
+        fault("state.cleared")
+        if self.transaction is not None:
+            self.transaction.save({}, {**copied, MANIFEST: 0})
+            self.transaction.commit(FORGOTTEN)
 
     def close(self, complete: bool) -> None:
         try:
