@@ -68,7 +68,7 @@ class HoldingWriter(SinkWriter):
 class HoldingSink(Sink):
     Config = SinkConfig
 
-    def open(self, schema: pa.Schema, bounded: bool, resume: Any = None) -> SinkWriter:
+    def open(self, schema: pa.Schema, bounded: bool, resume: object = None) -> SinkWriter:
         return HoldingWriter()
 
 
