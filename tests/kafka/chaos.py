@@ -38,14 +38,14 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = SECONDS)
 class Worker:
     """A process that runs a job. Ends with the context, by force if need be."""
 
-    def __init__(self, config: dict[str, Any], fault: str = "") -> None:
+    def __init__(self, config: dict[str, Any]) -> None:
         self._zygote = subprocess.Popen(
             [sys.executable, "-m", "tests.crash.zygote"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._write(json.dumps({"config": config, "fault": fault}))
+        self._write(json.dumps({"config": config, "fault": ""}))
         self.pid: int = self._read()["pid"]
         self._report: dict[str, Any] | None = None
         self._ended = threading.Event()
