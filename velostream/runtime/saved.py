@@ -16,7 +16,7 @@ from velostream.runtime.dataflow import PartitionState
 from velostream.runtime.stages import Stages
 from velostream.runtime.watermarks import START
 from velostream.state.compatibility import check_compatible, describe_job
-from velostream.state.manifest import MANIFEST, Manifest
+from velostream.state.manifest import Manifest
 from velostream.state.store import StateStore
 
 logger = logging.getLogger("velostream.job")
@@ -138,7 +138,7 @@ class SavedState:
         self.store.clear()
         fault("state.cleared")
         if self.transaction is not None:
-            self.transaction.save({}, {**copied, MANIFEST: 0})
+            self.transaction.save({}, copied)
             self.transaction.commit(FORGOTTEN)
 
     def close(self, complete: bool) -> None:

@@ -46,7 +46,15 @@ def _nobody() -> None:
 
 
 def _sizes(manifest: Manifest | None) -> dict[str, int]:
-    return {entry.name: entry.size for entry in manifest.files} if manifest is not None else {}
+    """The files of a copy of this commit. No file ever changes, so its manifest has a name of its own."""
+    if manifest is None:
+        return {}
+    files = {entry.name: entry.size for entry in manifest.files}
+    return {**files, _name(manifest.number): len(manifest.to_bytes())}
+
+
+def _name(number: int | None) -> str:
+    return f"{number or 0:012}.manifest"
 
 
 class StateStore:
@@ -138,13 +146,14 @@ class StateStore:
         with their sizes. Raises StateError."""
         assert self._prepared is not None, "prepare() comes first"
         sizes = _sizes(self._prepared)
-        written = {name: durable.read(self._epochs / name) for name in sizes.keys() - self._copied.keys()}
-        gone = {name: size for name, size in self._copied.items() if name not in sizes}
-        return {**written, MANIFEST: self._prepared.to_bytes()}, gone
+        fresh = {entry.name for entry in self._prepared.files} - self._copied.keys()
+        written = {name: durable.read(self._epochs / name) for name in fresh}
+        written[_name(self._prepared.number)] = self._prepared.to_bytes()
+        return written, {name: size for name, size in self._copied.items() if name not in sizes}
 
     @property
     def copied(self) -> dict[str, int]:
-        """Name and size of all files that a copy of the last commit has, but for its manifest."""
+        """Name and size of all files that a copy of the last commit has."""
         return self._copied
 
     def _write(self, epoch: Epoch) -> Manifest:
@@ -270,10 +279,14 @@ class StateStore:
         shutil.rmtree(taken, ignore_errors=True)
         durable.make_folder(taken)
         for name, data in copy:
-            if name == MANIFEST or _CHANGES.fullmatch(name):
+            if name == _name(decided):
+                durable.append(taken / MANIFEST, data)
+            elif _CHANGES.fullmatch(name):
                 durable.append(taken / name, data)
         manifest = read_manifest(taken)
         if manifest is not None and manifest.number == decided:
+            for entry in manifest.files:
+                ChangesFile.open(taken / entry.name, entry)
             durable.remove(self.folder / MANIFEST)
             for entry in manifest.files:
                 durable.rename(taken / entry.name, self._epochs / entry.name)
