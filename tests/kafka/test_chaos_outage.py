@@ -37,6 +37,8 @@ def test_a_job_that_does_not_wait_fails_and_its_next_start_is_exact(
 ) -> None:
     job = Trades(Topics(own_broker.address))
     config = job.config(tmp_path / "state", delivery_timeout_ms=1500)
+    # When nothing is on its way out, it is the source that waits.
+    config["sources"]["trades"]["max_outage"] = "2s"
     with Worker(config) as worker:
         job.feed(5000)
         job.wait_for(1)
