@@ -93,7 +93,9 @@ def fill(topic: str, path: Path, records: int, partitions: int, first: int = 0) 
     """Lines `first` to `records` of a file as messages without keys, dealt to the partitions in stretches."""
     from confluent_kafka import Producer
 
-    producer = Producer(client({"linger.ms": 50, "queue.buffering.max.messages": 1_000_000}))
+    settings = {"linger.ms": 50, "queue.buffering.max.messages": 1_000_000}
+    # Else a batch that is sent again comes behind the next one, and its records are late.
+    producer = Producer(client({**settings, "enable.idempotence": True}))
     with open(path, "rb") as file:
         for number, line in enumerate(islice(file, first, records)):
             partition = number // STRETCH % partitions

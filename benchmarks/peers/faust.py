@@ -80,7 +80,7 @@ async def _run(path: Path, result: Path, records: int) -> float:
     )
     source = FileSource("trades", FileSourceConfig(path=str(path)))
     app.inputs = transport.Inputs(
-        {"trades": source}, Limits(BLOCK_BYTES), 1, {}, lambda: 0, lambda what, call: call()
+        {"trades": source}, Limits(BLOCK_BYTES), 1, {}, {}, lambda: 0, lambda what, call: call()
     )
     bars = app.Table("bars", default=lambda: (0, 0, 0.0, float("inf"), float("-inf")))
     begun = ended = 0.0
