@@ -83,18 +83,6 @@ def _behind_newline(file: FileIO, part: Part, start: int, stop: int) -> int:
     return -1
 
 
-def find_newline(view: memoryview, start: int, stop: int) -> int:
-    """The index of the first newline in `view[start:stop]`, or -1."""
-    step = 256
-    while start < stop:
-        at = bytes(view[start : min(start + step, stop)]).find(NEWLINE)
-        if at >= 0:
-            return start + at
-        start += step
-        step = min(step * 4, 1 << 16)
-    return -1
-
-
 class RangeReader(BlockReader):
     """Deals out the byte ranges of a plain file whose records end at newlines, reading nothing itself.
 

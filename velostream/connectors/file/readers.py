@@ -7,7 +7,7 @@ from threading import Condition
 
 from velostream.connectors.base import Block, BlockReader, BytesBlock, Limits
 from velostream.connectors.file.buffers import BufferPool
-from velostream.connectors.file.ranges import find_newline
+from velostream.connectors.file.ranges import NEWLINE
 from velostream.connectors.file.streams import ByteStream, PlainStream
 from velostream.errors import ConnectorError, FormatError
 from velostream.formats.base import Splitter
@@ -20,6 +20,18 @@ WAIT_SECONDS = 0.05
 # millisecond of CPU however few records it has.
 FLOWING_SECONDS = 0.002
 SHORTEST_SECONDS = 0.001
+
+
+def find_newline(view: memoryview, start: int, stop: int) -> int:
+    """The index of the first newline in `view[start:stop]`, or -1."""
+    step = 256
+    while start < stop:
+        at = bytes(view[start : min(start + step, stop)]).find(NEWLINE)
+        if at >= 0:
+            return start + at
+        start += step
+        step = min(step * 4, 1 << 16)
+    return -1
 
 
 class StreamReader(BlockReader):
