@@ -12,8 +12,10 @@ RUNS    ?= 5
 RECORDS ?=
 # make kafka: the port of the broker on 127.0.0.1.
 PORT    ?= 9092
-# make fuzz: seconds for each target, and targets, separated by blanks (all).
+# make fuzz: seconds for each target, or seconds of CPU time without a new edge, and targets, separated by blanks
+# (all).
 SECONDS ?= 60
+QUIET   ?= 0
 TARGETS ?=
 
 SOURCES := $(wildcard cython_ext/*.pyx cython_ext/*.pxd cython_ext/*.h cython_ext/simd/*.h)
@@ -104,7 +106,7 @@ $(VENV)/.fuzz: $(VENV)/.installed
 	touch $@
 
 fuzz: build-debug $(VENV)/.fuzz
-	$(PY) -m tests.fuzz.campaign --seconds $(SECONDS) $(TARGETS)
+	$(PY) -m tests.fuzz.campaign --seconds $(SECONDS) --quiet $(QUIET) $(TARGETS)
 
 # Proves that each target finds an over-read that is planted in the debug build.
 fuzz-planted: build-debug $(VENV)/.fuzz

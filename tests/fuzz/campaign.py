@@ -1,7 +1,9 @@
-"""`python -m tests.fuzz.campaign [--seconds N] [--planted] [TARGET…]`: fuzz targets on the debug build.
+"""`python -m tests.fuzz.campaign [--seconds N] [--quiet N] [--planted] [TARGET…]`: fuzz targets on the debug
+build.
 
-Each has a process of its own, as many at a time as there are CPUs (`make fuzz`, `make fuzz-planted`). Ends
-with a table, and with exit code 1 when a target found something. With `--planted` the kernels have an
+Each has a process of its own, as many at a time as there are CPUs (`make fuzz`, `make fuzz-planted`). With
+`--quiet N` a target ends once N seconds of its CPU time have brought no new edge, however long that takes.
+Ends with a table, and with exit code 1 when a target found something. With `--planted` the kernels have an
 over-read for certain inputs (`cython_ext/planted.h`), and a target fails unless it reports it.
 """
 
@@ -12,8 +14,10 @@ import os
 import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 TARGETS = sorted(
@@ -21,15 +25,20 @@ TARGETS = sorted(
 )
 DEBUG = Path("build/debug")
 LOGS = Path("build/fuzz")
+# How often a running target is looked at.
+LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a target did: inputs run, edges of native code covered, and whether that is well."""
+    """What a target did: inputs run, edges of native code covered, seconds of CPU time in all and since the
+    last new edge, and whether that is well."""
 
     target: str
     runs: int
     edges: int
+    seconds: float
+    quiet: float
     well: bool
     words: str
 
@@ -56,41 +65,71 @@ def environment(planted: bool) -> dict[str, str]:
     }
 
 
-def run(target: str, seconds: int, planted: bool, env: dict[str, str]) -> Outcome:
+def run(target: str, seconds: int, quiet: int, planted: bool, env: dict[str, str]) -> Outcome:
     """Fuzz one target; its output goes to build/fuzz/TARGET.log."""
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{target}{'-planted' if planted else ''}.log"
     folder = LOGS / "planted" if planted else LOGS
     folder.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "tests.fuzz", target, str(folder), f"-max_total_time={seconds}"]
+    stop = LOGS / f"{target}.stop"
+    stop.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "tests.fuzz", target, str(folder), f"-stop_file={stop}"]
+    if not quiet:
+        command.append(f"-max_total_time={seconds}")
+    runs = edges = 0
+    used = last_new = 0.0
     with log.open("w") as out:
-        code = subprocess.run(command, env=env, stdout=out, stderr=subprocess.STDOUT, check=False).returncode
-    text = log.read_text(errors="replace")
-    lines = re.findall(r"^#(\d+)\t\S+ +cov: (\d+)", text, re.MULTILINE)
-    runs, edges = (int(number) for number in lines[-1]) if lines else (0, 0)
+        process = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT)
+        code = None
+        while code is None:
+            code = process.poll()
+            used = _cpu_seconds(process.pid) or used
+            text = log.read_text(errors="replace")
+            lines = re.findall(r"^#(\d+)\t\S+ +cov: (\d+)", text, re.MULTILINE)
+            before = edges
+            runs, edges = (int(number) for number in lines[-1]) if lines else (0, 0)
+            if edges != before:
+                last_new = used
+            elif quiet and used - last_new > quiet:
+                stop.touch()
+            if code is None:
+                time.sleep(LOOK_SECONDS)
+    stop.unlink(missing_ok=True)
     if planted:
         well = code != 0 and "heap-buffer-overflow" in text and "in plant_overread" in text
         words = "found the planted over-read" if well else f"did not find the planted over-read: {log}"
     else:
         well = code == 0
         words = "clean" if well else f"FOUND SOMETHING: {log}"
-    return Outcome(target, runs, edges, well, words)
+    return Outcome(target, runs, edges, used, used - last_new, well, words)
+
+
+def _cpu_seconds(pid: int) -> float:
+    """What a process has used; 0 once it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--seconds", type=int, default=60, help="for each target")
+    parser.add_argument("--quiet", type=int, default=0, help="seconds of CPU time without a new edge")
     parser.add_argument("--planted", action="store_true")
     parser.add_argument("targets", nargs="*", choices=[*TARGETS, []], metavar="TARGET")
     asked = parser.parse_args()
     env = environment(asked.planted)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        outcomes = list(
-            pool.map(lambda name: run(name, asked.seconds, asked.planted, env), asked.targets or TARGETS)
-        )
-    print(f"{'target':14}{'inputs':>10}{'edges':>8}  ")
+        fuzz = partial(run, seconds=asked.seconds, quiet=asked.quiet, planted=asked.planted, env=env)
+        outcomes = list(pool.map(fuzz, asked.targets or TARGETS))
+    print(f"{'target':14}{'inputs':>10}{'edges':>8}{'CPU s':>8}{'quiet s':>8}")
     for outcome in outcomes:
-        print(f"{outcome.target:14}{outcome.runs:>10,}{outcome.edges:>8,}  {outcome.words}")
+        print(
+            f"{outcome.target:14}{outcome.runs:>10,}{outcome.edges:>8,}{outcome.seconds:>8,.0f}"
+            f"{outcome.quiet:>8,.0f}  {outcome.words}"
+        )
     return 0 if all(outcome.well for outcome in outcomes) else 1
 
 
