@@ -30,6 +30,19 @@ sources: Registry[type[Source]] = Registry("source", "velostream.connectors")
 sinks: Registry[type[Sink]] = Registry("sink", "velostream.connectors")
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One of the `count` parts into which a job is divided between its workers, numbered from 0.
+
+    Of each source it reads the partitions whose number modulo `count` is its own. `run` counts how often the
+    job was begun afresh, 1 is the first time: nothing of one run mixes with another.
+    """
+
+    number: int
+    count: int
+    run: int
+
+
 class Block(ABC):
     """Records of one source partition, not yet unpacked.
 
