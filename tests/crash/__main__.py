@@ -1,7 +1,8 @@
-"""`python -m tests.crash [--kills N] [--seed N] [--kafka HOST:PORT | --with-kafka]`: kills in numbers.
+"""`python -m tests.crash [--kills N] [--seed N] [--kafka HOST:PORT | --with-kafka] [--workers N]`: kills in
+numbers.
 
-Every case gets its share of the kills, on files, and on Kafka when a broker is given or started. Ends with a
-table, and with exit code 1 when a row was lost, wrong or there twice.
+Every case gets its share of the kills: on files, and with a broker on Kafka, in jobs of one task and in jobs
+of four on up to N workers. Ends with a table, and with exit code 1 when a row was lost, wrong or there twice.
 """
 
 from __future__ import annotations
@@ -9,58 +10,68 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.crash.grounds import Files, Ground, Kafka
-from tests.crash.harness import Tally, Zygote, torture
+from tests.crash.grounds import Files, Ground, Kafka, Shared
+from tests.crash.harness import Tally, torture
+from tests.crash.processes import Zygote
+
+FILES, KAFKA, SHARED = "files", "Kafka", "Kafka, workers"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--kills", type=int, default=200, help="on files, and as many on Kafka")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[1])
+    parser.add_argument("--kills", type=int, default=200, help="on files, and as many of each kind on Kafka")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kafka", help="host:port of a broker")
     parser.add_argument("--with-kafka", action="store_true", help="start a broker")
+    parser.add_argument("--workers", type=int, default=3, help="of a job, at most (default: %(default)s)")
+    parser.add_argument("--on", choices=(FILES, KAFKA, SHARED), nargs="+", help="only on these")
+    parser.add_argument("--case", nargs="+", help="only these")
     asked = parser.parse_args()
-    table = Table("on", "case", "kills", "starts", "lost", "wrong or twice")
-    bad = 0
+    table = Table("on", "case", *Tally("").figures(), "minutes")
+    bad = False
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         zygote = stack.enter_context(Zygote())
-        grounds: dict[str, Ground] = {"files": Files()}
+        grounds: dict[str, tuple[Ground, int]] = {FILES: (Files(), 1)}
         address = asked.kafka
         if asked.with_kafka:
             from tests.kafka.broker import Broker
 
-            broker = Broker()
-            stack.callback(broker.close)
-            broker.start()
-            address = broker.address
+            address = stack.enter_context(Broker()).address
         if address:
             from tests.kafka.topics import Topics
 
-            grounds["Kafka"] = Kafka(stack.enter_context(Topics(address)))
-        for name, ground in grounds.items():
+            topics = stack.enter_context(Topics(address))
+            grounds[KAFKA] = Kafka(topics), 1
+            grounds[SHARED] = Shared(topics), asked.workers
+        for name, (ground, workers) in grounds.items():
+            if asked.on and name not in asked.on:
+                continue
+            cases = [case for case in ground.cases if not asked.case or case.name in asked.case]
             total = Tally("all")
-            for case in ground.cases:
-                kills = -(-asked.kills // len(ground.cases))
-                tally = torture(zygote, ground, case, folder / name / case.name, kills=kills, seed=asked.seed)
+            for case in cases:
+                kills = -(-asked.kills // len(cases))
+                begun = time.monotonic()
+                place = folder / name / case.name
+                tally = torture(zygote, ground, case, place, kills=kills, seed=asked.seed, workers=workers)
                 print(f"{name}: {tally}", file=sys.stderr, flush=True)
-                for field in ("kills", "starts", "lost", "wrong"):
-                    setattr(total, field, getattr(total, field) + getattr(tally, field))
-                _add(table, name, tally)
+                total.add(tally)
+                _add(table, name, tally, time.monotonic() - begun)
             _add(table, name, total)
-            bad += total.lost + total.wrong
+            bad |= not total.exact
     Console().print(table)
     return 1 if bad else 0
 
 
-def _add(table: Table, name: str, tally: Tally) -> None:
-    figures = (tally.kills, tally.starts, tally.lost, tally.wrong)
+def _add(table: Table, name: str, tally: Tally, seconds: float) -> None:
+    figures = (*tally.figures().values(), f"{seconds / 60:.1f}")
     table.add_row(name, tally.case, *map(str, figures), end_section=tally.case == "all")
 
 

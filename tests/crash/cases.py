@@ -10,7 +10,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,10 @@ Rows = Counter[str]
 class Case:
     """A job over `trades` that writes `out`.
 
-    `latest` are the key columns of an updating query: of its output the last row of each key counts. `files`
-    is how many files the input has; `suffix` is that of input and output.
+    `latest` are the key columns of an updating query: of its output the last row of each key counts, and the
+    column `n` only grows. `files` is how many files the input has; `suffix` is that of input and output.
+    `exchange` is that of a job of several tasks: `none` when the input is partitioned by `symbol`, else
+    `topic`.
     """
 
     name: str
@@ -36,13 +38,27 @@ class Case:
     files: int = 1
     suffix: str = ".ndjson"
     source: dict[str, Any] = field(default_factory=dict)
+    exchange: str = "none"
 
     def rows(self, lines: Iterable[bytes]) -> Rows:
         """The rows of an output as it was written."""
         rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
         if self.latest:
-            rows = list({tuple(row[name] for name in self.latest): row for row in rows}.values())
+            rows = list({self._key(row): row for row in rows}.values())
         return Counter(_text(row) for row in rows)
+
+    def again(self, lines: Iterable[bytes]) -> int:
+        """Updates of a key that are no newer than the one before them."""
+        newest: dict[tuple[Any, ...], int] = {}
+        again = 0
+        for row in map(json.loads, lines) if self.latest else ():
+            key = self._key(row)
+            again += row["n"] <= newest.get(key, 0)
+            newest[key] = row["n"]
+        return again
+
+    def _key(self, row: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[name] for name in self.latest)
 
 
 CASES = (
@@ -101,6 +117,20 @@ CASES = (
         "SELECT id, price FROM trades WHERE price < 500",
         suffix=".ndjson.gz",
     ),
+)
+
+
+def _shared(case: Case) -> Iterator[Case]:
+    yield replace(case, name=f"{case.name}-none")
+    yield replace(case, name=f"{case.name}-topic", exchange="topic")
+
+
+# Jobs of several tasks: with keys that stay in their partitions, and with such that cross them.
+SHARED = tuple(
+    shared
+    for case in CASES
+    if case.name in ("stateless", "windows", "updating", "chained")
+    for shared in _shared(case)
 )
 
 

@@ -6,11 +6,12 @@ import gzip
 import itertools
 import shutil
 from abc import ABC, abstractmethod
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import velostream
-from tests.crash.cases import CASES, COLUMNS, Case, Rows, trades, write_files
+from tests.crash.cases import CASES, COLUMNS, SHARED, Case, Rows, trades, write_files
 from velostream.connectors.base import FORGOTTEN
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Ground(ABC):
 
     faults: tuple[str, ...]
     cases: tuple[Case, ...] = CASES
+    # A worker that is killed at a random time lives no longer than that.
+    longest_seconds = 0.5
+    # Milliseconds of silence behind which others take the tasks of a worker; 0: there are no others.
+    session_ms = 0
 
     @abstractmethod
     def begin(self, case: Case, folder: Path, records: int, seed: int) -> None:
@@ -58,18 +63,25 @@ class Ground(ABC):
         """The configuration of the source and of the sink."""
 
     @abstractmethod
-    def committed(self) -> Rows:
+    def lines(self) -> list[bytes]:
         """What a reader of committed rows sees, also between two starts."""
+
+    def committed(self) -> Rows:
+        """The same as rows."""
+        return self.case.rows(self.lines())
 
     def finished(self) -> bool:
         """Whether the job has completed, though it was killed: another start would be a new run, with rows of
         its own. A job on files replaces its output."""
         return False
 
-    def move(self) -> None:  # noqa: B027  (a job on files stays with them)
-        """Go to another machine, where nothing is saved."""
+    def move(self, worker: int) -> None:  # noqa: B027  (a job on files stays with them)
+        """Let a worker go to another machine, where nothing is saved."""
 
-    def config(self, processor: str) -> dict[str, Any]:
+    def end(self) -> None:  # noqa: B027
+        """Remove what would be in the way of other jobs."""
+
+    def config(self, processor: str, worker: int = 0) -> dict[str, Any]:
         source, sink = self.ends()
         version, _, partitions = processor.partition(":")
         return {
@@ -83,7 +95,7 @@ class Ground(ABC):
                 **({"partitions": int(partitions)} if partitions else {}),
             },
             "delivery": {"guarantee": "exactly_once", "interval": self.interval},
-            "state": {"path": str(self.folder / "state")},
+            "state": {"path": str(self.folder / f"state-{worker}")},
         }
 
     interval = "10ms"
@@ -104,7 +116,7 @@ class Files(Ground):
         source = {"kind": "file", "path": str(self.folder / "in"), "format": "ndjson"}
         return source, {"kind": "file", "path": str(self._out)}
 
-    def committed(self) -> Rows:
+    def lines(self) -> list[bytes]:
         if self._out.exists():
             data = self._out.read_bytes()
             data = gzip.decompress(data) if self._out.suffix == ".gz" else data
@@ -112,7 +124,7 @@ class Files(Ground):
             data = velostream.committed(self._out).read()
         else:
             data = b""
-        return self.case.rows(data.splitlines())
+        return data.splitlines()
 
 
 class Kafka(Ground):
@@ -140,6 +152,7 @@ class Kafka(Ground):
         self._out = self._topics.create(partitions=3)
         given = (Record(line, key=symbol.encode()) for symbol, line in trades(records, seed))
         self._topics.produce(self._in, given)
+        self._until = {str(k): end for k, end in enumerate(self._topics.ends(self._in))}
 
     def ends(self) -> tuple[dict[str, Any], dict[str, Any]]:
         at = {"kind": "kafka", "brokers": self._topics.address}
@@ -147,8 +160,8 @@ class Kafka(Ground):
         source = {**at, "topic": self._in, "start": "earliest", "until": "latest"}
         return source, {**at, "topic": self._out}
 
-    def config(self, processor: str) -> dict[str, Any]:
-        config = super().config(processor)
+    def config(self, processor: str, worker: int = 0) -> dict[str, Any]:
+        config = super().config(processor, worker)
         config["name"] += f"-{self._out}"
         return config
 
@@ -156,8 +169,60 @@ class Kafka(Ground):
         group = f"velostream-{self.config('v1')['name']}"
         return self._topics.settled(group, self._out) == FORGOTTEN
 
-    def move(self) -> None:
-        shutil.rmtree(self.folder / "state", ignore_errors=True)
+    def move(self, worker: int) -> None:
+        shutil.rmtree(self.folder / f"state-{worker}", ignore_errors=True)
 
-    def committed(self) -> Rows:
-        return self.case.rows(record.value or b"" for record in self._topics.consume(self._out))
+    def end(self) -> None:
+        own = f"velostream-{self.config('v1')['name']}"
+        for topic in (self._in, self._out, *self._topics.names(own)):
+            self._topics.delete(topic)
+
+    def lines(self) -> list[bytes]:
+        return [record.value or b"" for record in self._topics.consume(self._out)]
+
+
+class Shared(Kafka):
+    """Jobs of several tasks, on as many workers as there are."""
+
+    cases = SHARED
+    tasks = 4
+    session_ms = 1500
+    longest_seconds = 3.0
+    _partitions = itertools.cycle((4, 6))
+
+    def begin(self, case: Case, folder: Path, records: int, seed: int) -> None:
+        from tests.kafka.topics import Record
+
+        self.case, self.folder = case, folder
+        folder.mkdir(parents=True)
+        partitions = next(self._partitions)
+        self._in = self._topics.create(partitions=partitions)
+        self._out = self._topics.create(partitions=3)
+        self._moves: Counter[int] = Counter()
+        made = trades(records, seed)
+        if case.exchange == "topic":
+            given = [Record(line, partition=at % partitions) for at, (_, line) in enumerate(made)]
+        else:
+            given = [Record(line, key=symbol.encode()) for symbol, line in made]
+        self._topics.produce(self._in, given)
+        self._until = {str(k): end for k, end in enumerate(self._topics.ends(self._in))}
+
+    def ends(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        source, sink = super().ends()
+        if self.case.exchange == "none":
+            source["partitioned_by"] = ["symbol"]
+        options = {"session.timeout.ms": self.session_ms}
+        return {**source, "until": "offsets", "until_offsets": self._until}, {**sink, "options": options}
+
+    def config(self, processor: str, worker: int = 0) -> dict[str, Any]:
+        config = super().config(processor, worker)
+        config["processor"]["tasks"] = self.tasks
+        config["state"]["path"] += f"-{self._moves[worker]}"
+        return config
+
+    def finished(self) -> bool:
+        # Another start finds it complete.
+        return False
+
+    def move(self, worker: int) -> None:
+        self._moves[worker] += 1

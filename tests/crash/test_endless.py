@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import velostream
-from tests.crash.harness import Zygote
+from tests.crash.processes import Zygote
 
 
 @pytest.mark.parametrize("name", ["out.ndjson", "out.csv", "out-{part}.parquet"])

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -17,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.crash.cases import COLUMNS, trades
+from tests.crash.processes import Zygote
 from tests.kafka.topics import Record, Topics
 
 SECONDS = 60.0
@@ -39,62 +37,34 @@ class Worker:
     """A process that runs a job. Ends with the context, by force if need be."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        self._zygote = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.zygote"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._write(json.dumps({"config": config, "fault": ""}))
-        self.pid: int = self._read()["pid"]
-        self._report: dict[str, Any] | None = None
-        self._ended = threading.Event()
-        self._watch = threading.Thread(target=self._wait, daemon=True)
-        self._watch.start()
+        self._zygote = Zygote()
+        self._process = self._zygote.start(config)
+        self.pid = self._process.pid
 
     def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if not self._ended.is_set():
-            os.kill(self.pid, signal.SIGKILL)
-        self._watch.join()
-        self._write("")
-        self._zygote.communicate()
+        self._zygote.close()
 
     @property
     def ended(self) -> bool:
-        return self._ended.is_set()
+        return self._process.ended
 
     def send(self, signal: int) -> None:
-        # Its number stays its own until `__exit__`.
-        os.kill(self.pid, signal)
+        self._process.send(signal)
 
     def report(self) -> dict[str, Any]:
         """What the job says once it has ended; waits for it."""
-        assert self._ended.wait(SECONDS), "the job does not end"
-        assert self._report is not None, "the process died"
-        return self._report
+        assert self._process.wait(SECONDS), "the job does not end"
+        assert self._process.report is not None, "the process died"
+        return self._process.report
 
     def stop(self) -> None:
         """End the job as a person would."""
         self.send(signal.SIGTERM)
         report = self.report()
         assert report["state"] == "interrupted", report
-
-    def _wait(self) -> None:
-        self._report = self._read()["report"]
-        self._ended.set()
-
-    def _write(self, line: str) -> None:
-        assert self._zygote.stdin is not None
-        self._zygote.stdin.write(line + "\n")
-        self._zygote.stdin.flush()
-
-    def _read(self) -> dict[str, Any]:
-        assert self._zygote.stdout is not None
-        read: dict[str, Any] = json.loads(self._zygote.stdout.readline())
-        return read
 
 
 class Trades:

@@ -19,7 +19,7 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
 
 Headers = Sequence[tuple[str, bytes | None]]
 SECONDS = 30
@@ -141,12 +141,22 @@ class Topics:
         finally:
             consumer.close()
 
+    def ends(self, topic: str) -> list[int]:
+        """The offset behind the last record of each partition."""
+        places = [TopicPartition(topic, k) for k in range(self.partitions(topic))]
+        found = self.admin.list_offsets({place: OffsetSpec.latest() for place in places})
+        return [int(found[place].result(SECONDS).offset) for place in places]
+
     def settled(self, group: str, topic: str) -> int:
         """The group's committed offset of partition 0, whatever transaction is open; -1001 where there is
         none."""
         asked = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0)])
         found = self.admin.list_consumer_group_offsets([asked], require_stable=False)[group].result(SECONDS)
         return int(found.topic_partitions[0].offset)
+
+    def names(self, prefix: str) -> list[str]:
+        """Of the topics that begin so."""
+        return [name for name in self.admin.list_topics(timeout=SECONDS).topics if name.startswith(prefix)]
 
     def partitions(self, topic: str) -> int:
         return len(self.admin.list_topics(topic, SECONDS).topics[topic].partitions)
