@@ -107,13 +107,15 @@ def _read_rows(stream: memoryview, schemas: tuple[pa.Schema, ...]) -> pa.RecordB
                 raise UnreadableMessage(
                     f"its columns are {_columns(reader.schema)}, and not {_columns(schemas[0])}"
                 )
-            rows = reader.read_next_batch()
-            # Every offset, and every text: kernels look at neither.
-            rows.validate(full=True)
-    except StopIteration:
-        raise UnreadableMessage("it has no record batch") from None
+            batches = list(reader)
+            for batch in batches:
+                # Every offset and every text: kernels rely on them.
+                batch.validate(full=True)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
         raise UnreadableMessage(f"its rows are no Arrow IPC stream: {exc}") from exc
+    if len(batches) != 1:
+        raise UnreadableMessage(f"it has {len(batches)} record batches in place of one")
+    rows: pa.RecordBatch = batches[0]
     return rows
 
 
