@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from aiokafka import TopicPartition as KafkaPartition
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import ConfigResource
+from confluent_kafka.admin import ConfigResource, ResourceType
 
 from tests.kafka.topics import SECONDS, Record, Topics
 from velostream.connectors.base import BlockReader, Limits, Task
@@ -345,7 +345,7 @@ def test_what_another_program_has_written_is_an_error_that_names_its_place(topic
 
 def test_rows_stay_in_the_topic_until_they_are_committed(topics: Topics, topic: str) -> None:
     with sending(topics, topic, 0):
-        [future] = topics.admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, topic)]).values()
+        [future] = topics.admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]).values()
     config = {name: entry.value for name, entry in future.result(SECONDS).items()}
     names = ("cleanup.policy", "retention.ms", "retention.bytes")
     assert [config[name] for name in names] == ["delete", "-1", "-1"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from velostream.connectors.kafka.exchange_messages import (
@@ -78,6 +78,7 @@ def read(value: Any, schema: pa.Schema = SCHEMA, senders: int = 8) -> pa.RecordB
     return message.rows
 
 
+@settings(deadline=None)
 @given(batches(), st.integers(0, 7))
 def test_rows_of_all_types_come_back(rows: pa.RecordBatch, sender: int) -> None:
     [value] = row_messages(sender, rows, LARGE)
@@ -89,6 +90,7 @@ def test_rows_of_all_types_come_back(rows: pa.RecordBatch, sender: int) -> None:
     assert message.rows.num_rows == rows.num_rows
 
 
+@settings(deadline=None)
 @given(st.integers(-(1 << 63), (1 << 63) - 1), st.integers(0, 7))
 def test_watermarks_come_back(watermark: int, sender: int) -> None:
     message = read_message(watermark_message(sender, watermark), 8, SCHEMA)
@@ -120,6 +122,7 @@ def test_a_large_message_is_compressed() -> None:
     assert len(value) < rows.nbytes / 2
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([0, 1, 30, 400, 3_000]), min_size=1, max_size=40),
     st.sampled_from([1, 100, 1_000, 1_000_000]),
@@ -190,6 +193,7 @@ def test_offsets_that_lead_outside_are_no_rows() -> None:
     assert "In column 0: " in refusal(bytes(value), rows.schema)
 
 
+@settings(deadline=None)
 @given(st.data(), st.sampled_from([0, 1, 30, 400]))
 def test_damaged_bytes_are_refused_or_are_rows_that_are_sound(data: st.DataObject, count: int) -> None:
     [value] = row_messages(1, some_rows(count), LARGE)
