@@ -7,6 +7,7 @@ VelostreamError
 │   ├── BindError        its names and types
 │   └── UnsupportedError valid SQL that velostream does not run (yet)
 ├── ConnectorError       a source or sink: a missing file, a lost broker
+│   └── NoAnswerError    it was asked, and has not answered in time
 ├── FormatError          a whole stream that is not of its format
 ├── RecordFailure        a record error that `failure=fail_batch` turns into the job's error
 ├── StateError           saved state that cannot be used
@@ -126,6 +127,10 @@ class UnsupportedError(SqlError):
 
 class ConnectorError(VelostreamError):
     code = "connector"
+
+
+class NoAnswerError(ConnectorError):
+    code = "connector.no_answer"
 
 
 class FormatError(VelostreamError):

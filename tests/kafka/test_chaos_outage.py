@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.kafka.broker import Broker, free_port
-from tests.kafka.chaos import Proxy, Trades, Worker
+from tests.kafka.chaos import Proxy, Trades, Worker, wait_for
 from tests.kafka.conftest import start
 from tests.kafka.topics import Topics
 
@@ -49,6 +51,33 @@ def test_a_job_that_does_not_wait_fails_and_its_next_start_is_exact(
     assert report["state"] == "failed", report
     assert own_broker.address in report["error"], report
     with Worker(config) as worker:
+        job.wait_for_all()
+        worker.stop()
+
+
+@pytest.mark.parametrize("away", ["paused", "killed"])
+def test_a_job_that_is_stopped_beside_a_dead_broker_ends_and_its_next_start_is_exact(
+    own_broker: Broker, tmp_path: Path, away: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    job = Trades(Topics(own_broker.address))
+    config = job.config(tmp_path / "state")
+    # Only the commit at its start comes before the last one.
+    config["delivery"]["interval"] = "1h"
+    with Worker(config) as worker:
+        job.feed(10_000)
+        wait_for(lambda: bool(job.topics.consume(job.out, committed=False)), "rows")
+        if away == "paused":
+            os.kill(own_broker.pid, signal.SIGSTOP)
+        else:
+            own_broker.kill()
+        worker.stop()
+    assert "stops without its last commit: " in capfd.readouterr().err
+    if away == "paused":
+        os.kill(own_broker.pid, signal.SIGCONT)
+    else:
+        own_broker.start()
+    assert job.written() == 0
+    with Worker({**config, "delivery": {"guarantee": "exactly_once", "interval": "50ms"}}) as worker:
         job.wait_for_all()
         worker.stop()
 

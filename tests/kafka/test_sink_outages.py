@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import FrameType
 
 import pytest
 
@@ -18,8 +20,10 @@ from tests.kafka.test_sink_producer import producer_of, record_batch, transactio
 from tests.kafka.topics import Topics
 from velostream.config.schema import ProcessorConfig
 from velostream.connectors.generator.source import GeneratorSourceConfig
+from velostream.connectors.kafka import producer as producer_module
 from velostream.connectors.kafka.sink import KafkaSinkConfig
-from velostream.errors import ConnectorError
+from velostream.errors import ConnectorError, NoAnswerError
+from velostream.runtime.job import Job
 
 
 @pytest.fixture(scope="module")
@@ -113,40 +117,51 @@ def test_a_broker_that_is_away_gets_what_it_missed_or_is_an_error_in_time(mortal
         ]
 
 
+def job_to(address: str, topic: str) -> Job:
+    """A job of 300,000 rows, of which few fit into the memory of its sink."""
+    return make(
+        "SELECT id, pad FROM rows",
+        {
+            "rows": GeneratorSourceConfig(
+                schema={"id": "BIGINT", "pad": "VARCHAR"},
+                columns={
+                    "id": {"distribution": "sequence", "start": 0, "step": 1},
+                    "pad": {"distribution": "choice", "pattern": "x{:0100d}", "count": 2},
+                },
+                count=300_000,
+            )
+        },
+        processor=ProcessorConfig(version="v1", block_records=5000, block_size="1MiB", queue_size="2MiB"),
+        sink=KafkaSinkConfig(
+            brokers=address,
+            topic=topic,
+            options={"buffer.memory": 4_000_000, "request.timeout.ms": 2000},
+        ),
+    )
+
+
+def pause_while_running(broker: Broker, job: Job) -> int:
+    """Pause the broker when the job has written something, and wait until nothing moves any more; the rows
+    until then."""
+    deadline = time.monotonic() + 30
+    while job.progress().rows_out < 20_000 and time.monotonic() < deadline:
+        job.wait(0.01)
+    os.kill(broker.pid, signal.SIGSTOP)
+    before, now = -1, 0
+    while before != now:
+        before = now
+        job.wait(0.5)
+        now = job.progress().rows_out
+    return now
+
+
 def test_a_job_waits_for_a_paused_broker_in_bounded_memory_and_goes_on(mortal: Broker) -> None:
     with Topics(mortal.address) as topics:
         topic = topics.create(2)
-        job = make(
-            "SELECT id, pad FROM rows",
-            {
-                "rows": GeneratorSourceConfig(
-                    schema={"id": "BIGINT", "pad": "VARCHAR"},
-                    columns={
-                        "id": {"distribution": "sequence", "start": 0, "step": 1},
-                        "pad": {"distribution": "choice", "pattern": "x{:0100d}", "count": 2},
-                    },
-                    count=300_000,
-                )
-            },
-            processor=ProcessorConfig(version="v1", block_records=5000, block_size="1MiB", queue_size="2MiB"),
-            sink=KafkaSinkConfig(
-                brokers=mortal.address,
-                topic=topic,
-                options={"buffer.memory": 4_000_000, "request.timeout.ms": 2000},
-            ),
-        )
+        job = job_to(mortal.address, topic)
         job.start()
         try:
-            deadline = time.monotonic() + 30
-            while job.progress().rows_out < 20_000 and time.monotonic() < deadline:
-                job.wait(0.01)
-            os.kill(mortal.pid, signal.SIGSTOP)
-            # Until nothing moves any more.
-            before, now = -1, 0
-            while before != now:
-                before = now
-                job.wait(0.5)
-                now = job.progress().rows_out
+            now = pause_while_running(mortal, job)
         finally:
             os.kill(mortal.pid, signal.SIGCONT)
         assert 20_000 <= now < 250_000
@@ -154,3 +169,81 @@ def test_a_job_waits_for_a_paused_broker_in_bounded_memory_and_goes_on(mortal: B
 
         records = topics.consume(topic, 300_000)
         assert sorted(json.loads(record.value or b"")["id"] for record in records) == list(range(300_000))
+
+
+def test_a_job_that_is_stopped_beside_a_paused_broker_ends_though_its_lanes_wait(
+    mortal: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Topics(mortal.address) as topics:
+        job = job_to(mortal.address, topics.create(2))
+        job.start()
+        try:
+            pause_while_running(mortal, job)
+            job.stop()
+            assert job.wait(60)
+        finally:
+            os.kill(mortal.pid, signal.SIGCONT)
+
+        report = job.report()
+        assert (report.state, report.error) == ("interrupted", None)
+        told = [text for text in caplog.messages if "stops without its last commit" in text]
+        assert len(told) == 1 and told[0].endswith(
+            "nothing was acknowledged for 3 s; not all of its rows are written"
+        )
+        assert not threads_in_producers()
+
+
+def test_who_waits_for_a_paused_broker_is_let_go_when_it_is_to_hurry(mortal: Broker) -> None:
+    with Topics(mortal.address) as topics:
+        topic = topics.create()
+        plain = producer_of(mortal.address, buffer_memory=10_000)
+        careful = transactional(mortal.address, topics.unused("txn"), timeout_ms=100_000)
+        careful.begin()
+        careful.send(topic, 0, record_batch(b"never"), 1, epoch=1)
+        careful.flush()
+        errors: list[ConnectorError] = []
+
+        def note(call: Callable[[], None]) -> None:
+            with pytest.raises(NoAnswerError) as caught:
+                call()
+            errors.append(caught.value)
+
+        os.kill(mortal.pid, signal.SIGSTOP)
+        try:
+            plain.send(topic, 0, record_batch(b"x" * 9_000), 1)
+            calls = [
+                plain.flush,
+                lambda: plain.send(topic, 0, record_batch(b"x" * 9_000), 1),
+                careful.commit,
+            ]
+            threads = [threading.Thread(target=note, args=(call,)) for call in calls]
+            for thread in threads:
+                thread.start()
+            while len(threads_in_producers()) < len(threads):
+                time.sleep(0.01)
+            for producer in (plain, careful):
+                producer.hurry(0.5)
+            for thread in threads:
+                thread.join(30)
+            for producer in (plain, careful):
+                with pytest.raises(NoAnswerError):
+                    producer.check()
+                producer.close(complete=False)
+        finally:
+            os.kill(mortal.pid, signal.SIGCONT)
+
+        assert [type(error) for error in errors] == [NoAnswerError] * 3
+        assert not threads_in_producers()
+
+
+def threads_in_producers() -> list[int]:
+    """The threads that are in a call of a producer."""
+    found = []
+    for thread, frame in sys._current_frames().items():
+        at: FrameType | None = frame
+        while at is not None:
+            if at.f_code.co_filename == producer_module.__file__:
+                found.append(thread)
+                break
+            at = at.f_back
+    return found

@@ -262,6 +262,10 @@ class SinkWriter(ABC):
         Repeated after a restart with the last token. Raises ConnectorError.
         """
 
+    def hurry(self, seconds: float) -> None:  # noqa: B027  (most wait for nobody)
+        """The job is asked to stop: wait no longer than so long for whom does not answer, then raise
+        NoAnswerError. For any thread, while other calls wait."""
+
     @abstractmethod
     def close(self, complete: bool) -> None:
         """Finish. `complete` is False after a failure or an interrupt: a bounded job then leaves no file,
@@ -320,6 +324,11 @@ class Transaction(ABC):
     @abstractmethod
     def saved(self) -> Iterator[tuple[str, bytes]]:
         """All files that are kept, as names and bytes, those of one name in order; called behind `open`."""
+
+    @abstractmethod
+    def hurry(self, seconds: float) -> None:
+        """The job is asked to stop: wait no longer than so long for whom does not answer, then raise
+        NoAnswerError. For any thread, while other calls wait."""
 
     @abstractmethod
     def close(self, complete: bool) -> None:

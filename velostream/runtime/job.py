@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from velostream.config.schema import JobConfig
 from velostream.config.units import parse_bytes, parse_duration_us
 from velostream.connectors.base import Limits, Sink
-from velostream.errors import ConnectorError, InternalError, VelostreamError
+from velostream.errors import ConnectorError, InternalError, NoAnswerError, VelostreamError
 from velostream.faults import fault
 from velostream.loop import shared_loop, submit
 from velostream.runtime.admission import Admission
@@ -48,6 +48,9 @@ from velostream.runtime.transport import Inputs
 # Between two commits where `delivery.interval` does not say: readers of a topic see no row sooner.
 INTERVAL_US = 1_000_000
 KAFKA_INTERVAL_US = 200_000
+# How long a job that is asked to stop waits for whom does not answer: `docker stop` kills after 10 s, and to
+# close beside brokers that are away takes half of that.
+STOP_SECONDS = 3.0
 # Why reading pauses, beside what was asked for.
 TROUBLE = "trouble"
 logger = logging.getLogger("velostream.job")
@@ -429,6 +432,10 @@ class Job:
             self.state = JobState.STOPPING
             self._admission.pause()
             self._strategy.stopping.set()
+            for outlet in self._outlets.values():
+                outlet.hurry(STOP_SECONDS)
+            if self._saved is not None and self._saved.transaction is not None:
+                self._saved.transaction.hurry(STOP_SECONDS)
             if self._intake is not None and self._intake.in_flight == 0:
                 self._spawn_finish(None)
 
@@ -484,6 +491,10 @@ class Job:
         finally:
             if self._saved is not None:
                 await asyncio.to_thread(self._saved.close, error is None)
+        if interrupted and isinstance(error, NoAnswerError):
+            self._tell_left(error)
+            self._error = error = None
+            state = JobState.INTERRUPTED
         if error is not None:
             self._error = error
             if not isinstance(error, VelostreamError):
@@ -496,6 +507,14 @@ class Job:
             await asyncio.to_thread(source.close)
         self.state = state
         self._on_ended()
+
+    def _tell_left(self, error: NoAnswerError) -> None:
+        """Of a job that was to stop, and could not commit any more."""
+        left = "not all of its rows are written"
+        if self._saved is not None and self._epochs is not None:
+            left = f"what it has read since epoch {self._epochs.committed} may be read again"
+        name = self.config.name
+        logger.warning("job '%s' stops without its last commit: %s; %s", name, error.message, left)
 
     def _on_ended(self) -> None:
         for waiter in self._idle_waiters:

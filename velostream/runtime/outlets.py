@@ -133,6 +133,13 @@ class Outlet:
             if self._writer is not None:
                 self._strategy.call(self._what, self._writer.flush)
 
+    def hurry(self, seconds: float) -> None:
+        """Wait for the sink no longer than so long, then fail; what waits now does so too."""
+        # Not under the lock, which one that waits holds.
+        writer = self._writer
+        if writer is not None:
+            writer.hurry(seconds)
+
     def close(self, complete: bool) -> None:
         """Finish the sink, when it was opened; may be repeated."""
         with self._lock:

@@ -18,7 +18,7 @@ from aiokafka.conn import collect_hosts, create_conn
 from velostream.connectors.kafka.security import security_arguments
 from velostream.connectors.kafka.settings import Client, ClientSettings
 from velostream.connectors.kafka.settings import client_settings as client_settings
-from velostream.errors import ConnectorError, did_you_mean
+from velostream.errors import ConnectorError, NoAnswerError, did_you_mean
 
 # It tells of every try to reach a broker that is away, ten a second, and at DEBUG shows requests with their
 # passwords. What its errors mean for the job is told by who gets them.
@@ -208,21 +208,6 @@ _MEANINGS: tuple[tuple[type[BaseException], str, str], ...] = (
         "use Apache Kafka 2.5 or later",
     ),
     (
-        kafka_errors.KafkaTimeoutError,
-        "the broker did not answer in time",
-        "see that it runs and is not overloaded, or raise request.timeout.ms",
-    ),
-    (
-        kafka_errors.RequestTimedOutError,
-        "the broker did not answer in time",
-        "see that it runs and is not overloaded, or raise request.timeout.ms",
-    ),
-    (
-        TimeoutError,
-        "the broker did not answer in time",
-        "see that it runs and is not overloaded, or raise request.timeout.ms",
-    ),
-    (
         ssl.SSLCertVerificationError,
         "the broker's certificate is not trusted",
         "set ssl.ca.location to the certificate of who signed it",
@@ -241,6 +226,7 @@ _EXPIRED = (
     kafka_errors.InvalidProducerIdMapping,
     kafka_errors.InvalidTxnState,
 )
+_NO_ANSWER = (kafka_errors.KafkaTimeoutError, kafka_errors.RequestTimedOutError, TimeoutError)
 _FENCED = (
     *_EXPIRED,
     kafka_errors.IllegalGenerationError,
@@ -263,6 +249,11 @@ def connector_error(exc: BaseException, settings: ClientSettings, what: str = ""
             hint="let one process write with this job's name; what was not committed is dropped",
         )
     detail = _detail(exc)
+    if isinstance(exc, _NO_ANSWER):
+        return NoAnswerError(
+            f"{subject}: the broker did not answer in time{detail}",
+            hint="see that it runs and is not overloaded, or raise request.timeout.ms",
+        )
     for kind, meaning, hint in _MEANINGS:
         if isinstance(exc, kind):
             return ConnectorError(f"{subject}: {meaning}{detail}", hint=hint)

@@ -23,7 +23,7 @@ from aiokafka.structs import TopicPartition
 from velostream.connectors.kafka.client import client_arguments, connector_error, start
 from velostream.connectors.kafka.prebuilt import PrebuiltBatch, PrebuiltProducer
 from velostream.connectors.kafka.settings import ClientSettings
-from velostream.errors import ConfigError, ConnectorError, InternalError
+from velostream.errors import ConfigError, ConnectorError, InternalError, NoAnswerError
 from velostream.faults import fault
 from velostream.kernels import native
 from velostream.loop import shared_loop, submit
@@ -68,6 +68,9 @@ class BatchProducer:
         self._memory = settings.get("buffer.memory", BUFFER_BYTES)
         self._max_request = settings.get("max.request.size")
         self._timeout = settings.get("delivery.timeout.ms", DELIVERY_TIMEOUT_MS) / 1000
+        # How long nothing at all may be acknowledged while something is to be, and how long a step of a
+        # transaction may take besides.
+        self._patience = float("inf")
         self._transactional_id = transactional_id
         self._client: PrebuiltProducer | None = None
         # Shared by threads, under the lock of `_changed`.
@@ -82,6 +85,8 @@ class BatchProducer:
         self._waiting: dict[_Outgoing, None] = {}
         self._watch: asyncio.TimerHandle | None = None
         self._waits_long = False
+        # When something was acknowledged last (time.monotonic).
+        self._answered = 0.0
         # The topics that have acknowledged something, and when each was found missing (time.monotonic).
         self._found: set[str] = set()
         self._missing: dict[str, float] = {}
@@ -182,12 +187,23 @@ class BatchProducer:
         """Make this the error of every later call, unless there is one."""
         self._fail(connector_error(error, self.settings))
 
+    def hurry(self, seconds: float) -> None:
+        """Wait no longer than so long for brokers that answer nothing: who waits then, and every later call,
+        raises NoAnswerError. For any thread, while others wait."""
+        self._patience = seconds
+
     def flush(self) -> None:
         """Wait until all that was sent is acknowledged. Raises ConnectorError."""
+        self._wait(None)
+        self.check()
+
+    def _wait(self, seconds: float | None) -> bool:
+        """Wait until all is acknowledged or something has failed; False: neither was within `seconds`."""
         with native, self._changed:
-            while self._unacknowledged and self._error is None:
-                self._changed.wait()
-            self._raise_error()
+            settled = self._changed.wait_for(
+                lambda: not self._unacknowledged or self._error is not None, seconds
+            )
+        return settled
 
     def close(self, complete: bool = True) -> None:
         """Wait for acknowledgements, not long when not `complete`, and disconnect. May be called twice.
@@ -200,10 +216,7 @@ class BatchProducer:
             if complete:
                 self.flush()
             else:
-                with native, self._changed:
-                    self._changed.wait_for(
-                        lambda: not self._unacknowledged or self._error is not None, CLOSE_SECONDS
-                    )
+                self._wait(CLOSE_SECONDS)
         finally:
             client, self._client = self._client, None
             submit(self._stop(client)).result()
@@ -213,7 +226,7 @@ class BatchProducer:
             self._watch.cancel()
         for task in self._feeding:
             task.cancel()
-        if self._waiting or client.failure() is not None:
+        if self._waiting or self._error is not None or client.failure() is not None:
             await client.abandon()
         else:
             await client.stop()
@@ -276,6 +289,7 @@ class BatchProducer:
             self._fail(connector_error(error, self.settings, f"topic '{outgoing.topic}'"))
             return
         self._found.add(outgoing.topic)
+        self._answered = time.monotonic()
         with self._changed:
             self._unacknowledged -= 1
             self._buffered -= outgoing.size
@@ -289,7 +303,9 @@ class BatchProducer:
     def _look(self) -> None:
         """Say when the oldest batch has waited long, fail when it has waited too long."""
         oldest = next(iter(self._waiting), None)
-        waited = 0.0 if oldest is None else time.monotonic() - oldest.since
+        now = time.monotonic()
+        waited = 0.0 if oldest is None else now - oldest.since
+        silent = min(waited, now - self._answered)
         if waited > LONG_SECONDS and not self._waits_long:
             logger.warning("%s acknowledges nothing for %.0f s: writing waits", self.settings.brokers, waited)
         self._waits_long = waited > LONG_SECONDS
@@ -303,11 +319,11 @@ class BatchProducer:
                     hint="it was deleted, and its rows with it: create it, and begin afresh with state=reset",
                 )
             )
-        if oldest is not None and waited > self._timeout:
+        if oldest is not None and (waited > self._timeout or silent > self._patience):
             self._fail(
-                ConnectorError(
+                NoAnswerError(
                     f"topic '{oldest.topic}' at {self.settings.brokers}: "
-                    f"nothing was acknowledged for {self._timeout:g} s",
+                    f"nothing was acknowledged for {min(self._timeout, self._patience):g} s",
                     hint="see that its brokers run, or raise delivery.timeout.ms",
                 )
             )
@@ -339,6 +355,8 @@ class TransactionalProducer(BatchProducer):
         super().__init__(settings, transactional_id)
         self._in_transaction = False
         self._held: dict[int, list[_Outgoing]] = {}
+        # That of the step under way. The loop's own.
+        self._limit: asyncio.Timeout | None = None
 
     def begin(self) -> int:
         """Open the transaction of the next epoch; its number. Asks nothing of the broker."""
@@ -363,6 +381,7 @@ class TransactionalProducer(BatchProducer):
         checks.
         """
         fault("kafka.before_offsets")
+        self.check()
         places = {TopicPartition(*place): offset for place, offset in offsets.items()}
         self._transact(self.client.send_offsets(places, group, generation, member))
 
@@ -387,12 +406,14 @@ class TransactionalProducer(BatchProducer):
             self._held.clear()
             self._buffered -= sum(outgoing.size for outgoing in dropped)
             self._changed.notify_all()
-            failed = self._error is not None
         if not self._in_transaction:
             return
         self._in_transaction = False
-        if not failed:
-            self.flush()
+        # Batches that are not in the log yet would be part of the next transaction.
+        if not self._wait(seconds):
+            raise NoAnswerError(f"{self.settings.brokers}: nothing was acknowledged for {seconds:g} s")
+        if isinstance(self._error, NoAnswerError):
+            seconds = CLOSE_SECONDS
         if self.client.failure() is None:
             self.client.forget_error()
             self._transact(self.client.abort_transaction(), seconds)
@@ -418,6 +439,16 @@ class TransactionalProducer(BatchProducer):
         else:
             raise InternalError(f"a batch of epoch {outgoing.epoch} behind the end of its transaction")
 
+    def hurry(self, seconds: float) -> None:
+        """As of the base class; also of the step of a transaction that is under way."""
+        super().hurry(seconds)
+        shared_loop().call_soon_threadsafe(self._shorten, seconds)
+
+    def _shorten(self, seconds: float) -> None:
+        if self._limit is not None and not self._limit.expired():
+            end = asyncio.get_running_loop().time() + seconds
+            self._limit.reschedule(min(end, self._limit.when() or end))
+
     def _transact(self, coroutine: Coroutine[Any, Any, Any], seconds: float | None = None) -> None:
         """Run a step of a transaction. The broker may be away for `seconds`, or as long as batches may."""
 
@@ -426,6 +457,15 @@ class TransactionalProducer(BatchProducer):
             if failure is not None:
                 coroutine.close()
                 raise failure
-            await asyncio.wait_for(coroutine, seconds or self._timeout)
+            try:
+                async with asyncio.timeout(min(seconds or self._timeout, self._patience)) as self._limit:
+                    await coroutine
+            finally:
+                self._limit = None
 
-        self._run(step(), f"transactional.id '{self._transactional_id}'")
+        try:
+            self._run(step(), f"transactional.id '{self._transactional_id}'")
+        except ConnectorError as error:
+            # Who waits for room waits for a commit that does not come.
+            self._fail(error)
+            raise

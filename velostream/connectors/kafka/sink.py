@@ -328,6 +328,10 @@ class KafkaSinkWriter(SinkWriter):
         """See the base class: what was written is acknowledged."""
         self._producer.flush()
 
+    def hurry(self, seconds: float) -> None:
+        """See the base class."""
+        self._producer.hurry(seconds)
+
     def close(self, complete: bool) -> None:
         """See the base class. Rows that were written stay, also those of a job that failed, unless they are
         in a transaction: what it has not committed is taken back."""

@@ -77,6 +77,9 @@ class KafkaTransaction(Transaction):
     def saved(self) -> Iterator[tuple[str, bytes]]:
         return self._state.load()
 
+    def hurry(self, seconds: float) -> None:
+        self.producer.hurry(seconds)
+
     def close(self, complete: bool) -> None:
         try:
             self.producer.close(complete)
