@@ -7,6 +7,7 @@ VelostreamError
 │   ├── BindError        its names and types
 │   └── UnsupportedError valid SQL that velostream does not run (yet)
 ├── ConnectorError       a source or sink: a missing file, a lost broker
+│   ├── FencedError      another process has taken over
 │   └── NoAnswerError    it was asked, and has not answered in time
 ├── FormatError          a whole stream that is not of its format
 ├── RecordFailure        a record error that `failure=fail_batch` turns into the job's error
@@ -126,7 +127,23 @@ class UnsupportedError(SqlError):
 
 
 class ConnectorError(VelostreamError):
+    """`final`: asking again gives the same error."""
+
     code = "connector"
+    final = False
+
+    def __init__(
+        self, message: str, *, where: Where | None = None, hint: str | None = None, final: bool = False
+    ) -> None:
+        super().__init__(message, where=where, hint=hint)
+        self.final = self.final or final
+
+
+class FencedError(ConnectorError):
+    """Another process has taken over: what this one has not committed must be dropped, never sent again."""
+
+    code = "connector.fenced"
+    final = True
 
 
 class NoAnswerError(ConnectorError):

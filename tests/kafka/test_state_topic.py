@@ -16,7 +16,7 @@ def test_the_topic_of_the_state_is_there_and_empty_before_the_first_commit(
 ) -> None:
     job = topics.unused("job")
     settings = client_settings(topics.address, {}, "sinks.out", "sink")
-    transaction = KafkaTransaction(settings, job, topics.create())
+    transaction = KafkaTransaction(settings, job)
     assert transaction.open(str(tmp_path)) is None
     try:
         assert topics.partitions(f"velostream-{job}-state") == 1

@@ -23,10 +23,10 @@ def run(config: Mapping[str, Any] | DictConfig) -> Report:
     `DictConfig`. Raises VelostreamError when the configuration is wrong; a job that fails while it runs
     gives a report that says so.
     """
-    from velostream.runtime.job import Job
+    from velostream.runtime.worker import make_job
 
     composed = from_mapping(config, all_kinds())
     if composed.job.output_dir:
         Path(composed.job.output_dir).mkdir(parents=True, exist_ok=True)
     with located(composed):
-        return Job(composed.job).run()
+        return make_job(composed.job).run()

@@ -56,8 +56,8 @@ def execute(
     `brief` is the beginning of the line that is then shown in place of the summary. The job is stopped once
     `enough` says so, which is asked about ten times a second.
     """
-    from velostream.runtime.job import Job
     from velostream.runtime.prepare import prepare
+    from velostream.runtime.worker import make_job
 
     config = composed.job
     set_up_logging(config.observability.log_level)
@@ -79,7 +79,7 @@ def execute(
             elif enough is not None and enough(progress):
                 job.stop("enough")
 
-        job = Job(config, prepared=prepared, on_progress=on_progress)
+        job = make_job(config, prepared, on_progress)
         settle()
         with Signals(job.stop, job.abort) as signals, located(composed):
             report = job.run()

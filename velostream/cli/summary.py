@@ -82,8 +82,9 @@ def _lane(lane: dict[str, Any]) -> list[str]:
     cpu = f"cpu {lane['cpu']}" if lane["cpu"] is not None else "unpinned"
     if lane["cpu"] is None and seen:
         cpu += f", on cpu {', '.join(map(str, seen))}"
+    number = str(lane["lane"])
     return [
-        str(lane["lane"]),
+        f"{lane['task']}.{number}" if "task" in lane else number,
         cpu,
         f"blocks {count(lane['blocks'])}",
         f"records {count(lane['records'])}",

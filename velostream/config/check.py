@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from velostream.config.processor_text import TRANSACTIONAL, VERSIONS
 from velostream.config.schema import (
+    RESET,
     RESUME,
     DeliveryConfig,
     FailureConfig,
@@ -35,6 +36,7 @@ def validate(job: JobConfig) -> list[VelostreamError]:
         *_failure(job.failure),
         *_delivery(job.delivery),
         *_transactional(job),
+        *_tasks(job),
         *_state(job),
         *_dead_letters(job),
         *_late_records(job),
@@ -111,6 +113,7 @@ def _processor(processor: ProcessorConfig) -> Iterator[VelostreamError]:
             )
     yield from _at_least("processor.block_records", processor.block_records, 0)
     yield from _at_least("processor.key_groups", processor.key_groups, 1)
+    yield from _at_least("processor.tasks", processor.tasks, 1)
     sizes = [
         *_parsed("processor.block_size", processor.block_size, parse_bytes),
         *_parsed("processor.queue_size", processor.queue_size, parse_bytes),
@@ -178,6 +181,24 @@ def _transactional(job: JobConfig) -> Iterator[VelostreamError]:
             "delivery.guarantee",
             f"processor={TRANSACTIONAL} delivers exactly once, not {job.delivery.guarantee}",
             "leave delivery out, or use processor=v1",
+        )
+
+
+def _tasks(job: JobConfig) -> Iterator[VelostreamError]:
+    """What a job of several tasks cannot be."""
+    if job.processor.tasks == 1:
+        return
+    if job.delivery.guarantee == "best_effort":
+        yield _error(
+            "delivery.guarantee",
+            "delivery=best_effort saves no positions, and workers take over tasks by what was saved",
+            "use delivery=at_least_once or exactly_once, or processor.tasks=1",
+        )
+    if job.state.start not in (RESUME, RESET):
+        yield _error(
+            "state.start",
+            "a job of several tasks does not start from a savepoint",
+            "use state=reset, or processor.tasks=1",
         )
 
 

@@ -70,6 +70,9 @@ class ProcessorConfig:
     queue_size: str = "64MiB"
     # Units in which keyed state is dealt to lanes and saved.
     key_groups: int = 128
+    # Parts into which the job is divided, for as many workers (processes started alike) at most: each reads
+    # its share of the partitions of every source, on lanes of its own. Fixed once state is saved.
+    tasks: int = 1
 
 
 @dataclass

@@ -7,14 +7,17 @@ registered by the name that `source=` and `sink=` take.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from velostream.config.schema import SinkConfig, SourceConfig
-from velostream.errors import ConnectorError
+from velostream.errors import ConfigError, ConnectorError, Where
 from velostream.formats.base import Decoder
 from velostream.formats.file_range import FileRange
 from velostream.formats.messages import Messages
@@ -41,6 +44,38 @@ class Task:
     number: int
     count: int
     run: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a worker is to do: hold `tasks`, those and no others, of the job's run `run` (1 is the first).
+
+    `complete`: all tasks of the job are, the worker may end. `workers` is how many share the job.
+    """
+
+    tasks: frozenset[int]
+    run: int
+    complete: bool
+    workers: int
+
+
+class Group(Protocol):
+    """The place of one worker among those that share a job. `folder` is where it keeps what is its own.
+
+    Its callbacks are told by `Transaction.group`. All methods raise ConnectorError.
+    """
+
+    @property
+    def folder(self) -> Path: ...
+
+    def open(self) -> Assignment:
+        """Join; gives the first assignment."""
+
+    def update(self, holds: frozenset[int], complete: frozenset[int]) -> None:
+        """Say which tasks the worker holds now, and which of them are complete; from any thread."""
+
+    def close(self) -> None:
+        """Leave, so that others need not wait; may be called twice."""
 
 
 class Block(ABC):
@@ -74,6 +109,21 @@ class Block(ABC):
 
         Raises ConnectorError when it cannot be read.
         """
+
+
+class ExchangedBlock(Block):
+    """Rows that tasks of the job have sent to this one: `load` gives them as columns, with their event times
+    (microseconds UTC, int64) as a last column TIMES where they have such.
+
+    `heard` is known after `load`: what tasks, by number, have said of their watermarks behind these rows.
+    """
+
+    __slots__ = ("heard",)
+
+    heard: Sequence[tuple[int, int]]
+
+
+TIMES = "_times"
 
 
 class BytesBlock(Block):
@@ -169,9 +219,32 @@ class Source(ABC):
         """
 
     @property
+    def grows(self) -> bool:
+        """Whether there may be more partitions while it is read than there were when it was begun."""
+        return False
+
+    @property
     def resumable(self) -> bool:
         """Whether `reader` gives the same records again, also in another process."""
         return True
+
+    @property
+    def partitioned_by(self) -> tuple[str, ...]:
+        """Records that are equal in these columns are in one partition; () when that is not known."""
+        return ()
+
+    def share(self, task: Task) -> None:
+        """Read only the partitions of that task: those whose number modulo `count` is its own. Called before
+        any of them is asked for. Raises ConfigError when the source cannot be divided."""
+        raise ConfigError(
+            f"source '{self.name}' of kind {self.config.kind} cannot be divided into tasks",
+            where=Where(key="processor.tasks"),
+            hint="read a topic of Kafka, or use processor.tasks=1",
+        )
+
+    def transaction(self, job: str) -> Transaction | None:
+        """What keeps positions and state of a job that is divided into tasks, where no sink has such."""
+        return None
 
     def fingerprint(self, partition: int) -> str | None:
         """What tells whether that partition is still the same one, saved beside its position; None when there
@@ -286,6 +359,8 @@ class SinkWriter(ABC):
 
 # The number that a transaction commits to know of none.
 FORGOTTEN = 0
+# What that of a task gives where nothing was committed: whatever is saved elsewhere is of another run.
+NOTHING = 0
 
 
 class Transaction(ABC):
@@ -307,6 +382,42 @@ class Transaction(ABC):
         Gives the number that was committed last, None when there is none. Who has the job's state in the same
         folder takes over at once. Raises ConnectorError, also when another process has it.
         """
+
+    def divide(self, task: Task) -> None:
+        """Commit that task of the job alone, each of its runs afresh: `open` gives NOTHING where this run has
+        committed nothing, and `saved` no file of another one. Comes before `open`."""
+        raise NotImplementedError
+
+    def group(
+        self,
+        folder: Path,
+        tasks: int,
+        reset: bool,
+        on_assigned: Callable[[Assignment], None],
+        on_lost: Callable[[ConnectorError], None],
+    ) -> Group:
+        """The group of the workers that share the job; `open` joins it. This one keeps what is its own in
+        `folder`, as others may. `reset`: the job is to begin afresh.
+
+        `on_assigned` is called with each other assignment, `on_lost` when the tasks may be another worker's
+        by now: what they have not committed must be dropped. Behind a FencedError the worker says by `update`
+        that it holds nothing, and is given tasks again; any other error is the end. Both come on the loop, in
+        order, from the first `update` on.
+        """
+        raise NotImplementedError
+
+    def exchange(
+        self,
+        name: str,
+        query: str,
+        split: Callable[[pa.RecordBatch], Sequence[npt.NDArray[np.int32] | None]],
+        schema: pa.Schema,
+        bounded: bool,
+    ) -> tuple[Sink, Source]:
+        """The topic by which rows of `schema` get to the task of their key for a stage of `query`: what the
+        task writes, by this transaction, and what it reads. `split` gives each task's rows. Comes behind
+        `divide`."""
+        raise NotImplementedError
 
     @abstractmethod
     def begin(self) -> None:
@@ -370,6 +481,11 @@ class Sink(ABC):
     def bind(self, schema: pa.Schema, key: tuple[str, ...]) -> None:  # noqa: B027  (most have no use for it)
         """Told while the job is checked: rows of `schema` will come, and `key` are the columns that tell them
         apart (() when none do). Raises ConfigError when the configuration does not fit them."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether several tasks of a job may write to it side by side, in several processes."""
+        return False
 
     @abstractmethod
     def open(self, schema: pa.Schema, bounded: bool, resume: Any = None) -> SinkWriter:

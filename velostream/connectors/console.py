@@ -45,6 +45,10 @@ class ConsoleSink(Sink):
         """A table is shown when the job has ended, and its rows are lost with the process."""
         return "at_least_once" if self.config.style == "lines" else "best_effort"
 
+    @property
+    def shared(self) -> bool:
+        return self.config.style == "lines"
+
     def open(self, schema: pa.Schema, bounded: bool, resume: Any = None) -> SinkWriter:
         style = self.config.style
         if style not in STYLES:

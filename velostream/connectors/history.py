@@ -93,6 +93,10 @@ class History(Source):
         return self._live.bounded
 
     @property
+    def grows(self) -> bool:
+        return self._live.grows
+
+    @property
     def inferred(self) -> bool:
         return self._live.inferred
 

@@ -101,6 +101,10 @@ class Keyer:
             self._window = window_kinds[node.window.kind]()
             self._time = node.input.get_field_index(node.window.time)
 
+    def keys(self, batch: pa.RecordBatch) -> Keys:
+        """The key of each row."""
+        return self._encoder.encode([batch.column(index) for index in self._columns], batch.num_rows)
+
     def split(
         self,
         batch: pa.RecordBatch,
@@ -113,7 +117,7 @@ class Keyer:
         n = batch.num_rows
         if n == 0:
             return [None] * lanes
-        keys = self._encoder.encode([batch.column(index) for index in self._columns], n)
+        keys = self.keys(batch)
         if lanes == 1:
             return [KeyedPart(batch, keys, None, times)]
         wide = self._wide.get(sender, 0)

@@ -115,12 +115,14 @@ Node = FilterNode | ProjectNode | AggregateNode
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """How rows reach a stage: `none` (where they are) or `local` (to the lane of their key group).
+    """How rows reach a stage: `none` (they are in the task of their key), `local` (there is one task: to the
+    lane of their key group), `topic` (through a topic to the task of their key). Where it has keys, lanes of
+    the task share its rows in any case.
 
     `keys` are the columns hashed; `reason` says why, for `explain`.
     """
 
-    kind: Choice["none", "local"]
+    kind: Choice["none", "local", "topic"]
     keys: tuple[str, ...] = ()
     reason: str = ""
 
@@ -145,6 +147,11 @@ class Stage:
     watermark: WatermarkSpec | None = None
     updating: bool = False
 
+    @property
+    def exchange_name(self) -> str:
+        """What takes its rows to it where its exchange is a topic: as a sink and as a source."""
+        return f"{self.query}-exchange"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -153,6 +160,14 @@ class Plan:
     scans: tuple[ScanNode, ...]
     stages: tuple[Stage, ...]
     sinks: dict[str, str] = field(default_factory=dict)
+
+    def exchanged(self) -> list[tuple[Stage, Stage]]:
+        """The stages that rows reach through a topic, each behind the one that gives these rows."""
+        return [
+            (self.stages[stage.input], stage)
+            for stage in self.stages
+            if stage.exchange.kind == "topic" and isinstance(stage.input, int)
+        ]
 
     def stage_of(self, stream: str) -> Stage:
         """The stage that makes that stream; KeyError when there is none."""

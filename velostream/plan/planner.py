@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal as Choice
 
 import pyarrow as pa
 
@@ -37,24 +38,31 @@ from velostream.sql.logical import (
 
 @dataclass(frozen=True, slots=True)
 class SourceTraits:
-    """What the planner must know of a source. `watermark.column` is empty: a query's window names it."""
+    """What the planner must know of a source. `watermark.column` is empty: a query's window names it.
+
+    Rows that are equal in the columns `partitioned_by` are in one partition, and so in one task; () when that
+    is not known.
+    """
 
     schema: pa.Schema
     bounded: bool
     watermark: WatermarkSpec
+    partitioned_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
     """Where the rows of a stream come from: `input` as in Stage, and the traits they inherit.
 
-    `source` is set while no exchange lies between the source and the rows.
+    `source` is set while no exchange lies between the source and the rows. Rows that are equal in the columns
+    `partitioned_by` are in one task; () when that is not known.
     """
 
     input: str | int
     bounded: bool
     updating: bool
     source: str | None
+    partitioned_by: tuple[str, ...]
 
 
 def plan(
@@ -63,12 +71,14 @@ def plan(
     sinks: Mapping[str, str],
     *,
     granularity: str = "block",
+    tasks: int = 1,
 ) -> Plan:
     """The physical plan of a bound script.
 
-    `sinks` maps each sink to the stream it takes (already resolved). Raises UnsupportedError or Problems.
+    `sinks` maps each sink to the stream it takes (already resolved). `tasks` is how many the job is divided
+    into. Raises UnsupportedError or Problems.
     """
-    builder = _Builder(script, sources, granularity)
+    builder = _Builder(script, sources, granularity, tasks)
     errors: list[VelostreamError] = []
     for number, query in enumerate(script.queries):
         try:
@@ -86,13 +96,19 @@ def result_name(number: int, script: Script) -> str:
 
 
 class _Builder:
-    def __init__(self, script: Script, sources: Mapping[str, SourceTraits], granularity: str) -> None:
+    def __init__(
+        self, script: Script, sources: Mapping[str, SourceTraits], granularity: str, tasks: int
+    ) -> None:
         self.script = script
         self.sources = sources
         self.granularity = granularity
+        self.tasks = tasks
         self.stages: list[Stage] = []
         self.read: dict[str, dict[str, None]] = {}
-        self.origins = {name: _Origin(name, traits.bounded, False, name) for name, traits in sources.items()}
+        self.origins = {
+            name: _Origin(name, traits.bounded, False, name, traits.partitioned_by)
+            for name, traits in sources.items()
+        }
 
     def scans(self) -> tuple[ScanNode, ...]:
         nodes = []
@@ -132,7 +148,10 @@ class _Builder:
         stage = self._stage(stream, origin.input, exchange, nodes, project.schema, stream=stream)
         if origin.updating:
             self.stages[-1] = stage = replace(stage, updating=True)
-        self.origins[stream] = replace(origin, input=stage.id)
+        names = _renamed(project.items)
+        self.origins[stream] = replace(
+            origin, input=stage.id, partitioned_by=_kept(origin.partitioned_by, names)
+        )
 
     def _keyed(
         self,
@@ -200,20 +219,29 @@ class _Builder:
             late=late,
             allowed_lateness_us=watermark.allowed_lateness_us if watermark is not None else 0,
         )
-        if keys:
-            reason = "rows of one group meet in one lane"
-        else:
-            reason = "one group: all rows meet in one lane"
+        # The columns that the rows come with and the keys are, by the names of the keys.
+        names = {key.expr.name: key.name for key in aggregate.keys if isinstance(key.expr, ColumnRef)}
+        partitioned = _kept(origin.partitioned_by, names)
         stage = self._stage(
             stream,
             before.id,
-            Exchange("local", keys, reason),
+            self._exchange(keys, partitioned),
             [node, ProjectNode(project.items)],
             project.schema,
             stream=stream,
             updating=updating,
         )
-        self.origins[stream] = _Origin(stage.id, origin.bounded, updating, None)
+        together = _kept(partitioned or keys, _renamed(project.items))
+        self.origins[stream] = _Origin(stage.id, origin.bounded, updating, None, together)
+
+    def _exchange(self, keys: tuple[str, ...], partitioned: tuple[str, ...]) -> Exchange:
+        """How rows reach the stage of their key; those equal in the keys `partitioned` are in one task."""
+        kind: Choice["local", "topic"] = "local" if self.tasks == 1 else "topic"
+        if self.tasks > 1 and partitioned:
+            return Exchange("none", keys, f"rows are partitioned by {', '.join(partitioned)}")
+        place = "lane" if kind == "local" else "task"
+        what = "rows of one group" if keys else "one group: all rows"
+        return Exchange(kind, keys, f"{what} meet in one {place}")
 
     def _stage(
         self,
@@ -298,3 +326,13 @@ def _parts(root: Relation) -> tuple[Project, Expr | None, Aggregate | None, Expr
         where, node = node.predicate, node.input
     assert isinstance(node, Scan)
     return root, having, aggregate, where, node
+
+
+def _renamed(items: Sequence[Item]) -> dict[str, str]:
+    """New names of columns that a projection only passes on."""
+    return {item.expr.name: item.name for item in items if isinstance(item.expr, ColumnRef)}
+
+
+def _kept(columns: tuple[str, ...], names: Mapping[str, str]) -> tuple[str, ...]:
+    """The columns by their new names; () unless all of them are there."""
+    return tuple(names[column] for column in columns) if set(columns) <= names.keys() else ()

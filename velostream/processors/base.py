@@ -19,6 +19,7 @@ from velostream.registry import Registry
 from velostream.runtime.job import Job
 from velostream.runtime.prepare import Prepared
 from velostream.runtime.report import Report
+from velostream.runtime.worker import Worker, make_job
 
 processors: Registry[type[JobProcessor]] = Registry("processor", "velostream.processors")
 
@@ -67,7 +68,7 @@ class JobProcessor:
             )
         self.config = config
         self._state = LifecycleState.IDLE
-        self._job: Job | None = None
+        self._job: Job | Worker | None = None
         self._records = 0
         self._failed = 0
         self._seconds = 0.0
@@ -117,11 +118,11 @@ class JobProcessor:
         )
         return self.run_job(self.make_job(base))
 
-    def make_job(self, config: JobConfig, prepared: Prepared | None = None) -> Job:
+    def make_job(self, config: JobConfig, prepared: Prepared | None = None) -> Job | Worker:
         """A job for `run_job`: `config` on this processor; `prepared` when it has been checked already."""
-        return Job(replace(config, processor=self.config.to_config(config.processor)), prepared=prepared)
+        return make_job(replace(config, processor=self.config.to_config(config.processor)), prepared)
 
-    def run_job(self, job: Job) -> Report:
+    def run_job(self, job: Job | Worker) -> Report:
         """Run a job that was made for this processor to its end. Raises as `process_multi_job`."""
         with self._changed:
             if self._state is LifecycleState.IDLE:

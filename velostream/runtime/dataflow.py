@@ -29,7 +29,7 @@ from velostream.runtime.outlets import Outlet
 from velostream.runtime.rejects import Rejects
 from velostream.runtime.stages import InlineStage, KeyedStage, KeyedTarget, Outputs, Stages
 from velostream.runtime.ticket import Ticket
-from velostream.runtime.watermarks import END, START
+from velostream.runtime.watermarks import END, START, Watermarks
 
 Rows = npt.NDArray[np.int64]
 
@@ -51,6 +51,8 @@ class PartitionState:
     ended: bool = False
     # Latest event time so far, by windowed stage.
     seen: dict[int, int] = field(default_factory=dict)
+    # Of an exchange: what the tasks have said of their time.
+    heard: Watermarks | None = None
 
 
 @dataclass(slots=True)
@@ -84,11 +86,23 @@ class Keyed:
 
     target: KeyedTarget
     batch: Batch
-    parts: Sequence[Part | None]
+    parts: Parts
     judged: Judged | None
 
 
 Delivery = Output | Keyed
+
+
+@dataclass(slots=True)
+class Sent:
+    """Rows for other tasks, encoded."""
+
+    payload: object
+    rows: int
+
+
+# What a keyed stage is sent: a part for each lane, or () when there is none.
+Parts = Sequence[Part | None] | Sent
 
 
 class Dataflow:
@@ -108,8 +122,13 @@ class Dataflow:
     ) -> list[Delivery]:
         """Run a slice of a source's block through the stateless stages; what comes out, to be delivered."""
         deliveries: list[Delivery] = []
-        for stage in self.stages.roots[source].inline:
-            self._run_stage(stage, Batch(batch), rejects, None, deliveries, lane, now_us)
+        self._offer(self.stages.roots[source], Batch(batch), None, rejects, None, deliveries, lane, now_us)
+        return deliveries
+
+    def run_exchanged(self, source: str, batch: Batch, lane: Lane) -> list[Delivery]:
+        """As `run`, for rows that came from another task: they are counted and judged already."""
+        deliveries: list[Delivery] = []
+        self._offer(self.stages.roots[source], batch, None, None, None, deliveries, lane, 0)
         return deliveries
 
     def _run_stage(
@@ -187,9 +206,11 @@ class Dataflow:
                 Keyed(target, result, self._split(target, result, lane), judged) for target in outputs.keyed
             ]
 
-    def _split(self, target: KeyedTarget, batch: Batch, lane: Lane) -> Sequence[Part | None]:
+    def _split(self, target: KeyedTarget, batch: Batch, lane: Lane) -> Parts:
         if not batch.rows:
             return ()
+        if target.remote is not None:
+            return Sent(target.remote.encode(batch, lane), batch.rows)
         begun = time.perf_counter()
         parts = target.keyer.split(batch.data, len(self.lanes), self.key_groups, batch.times, lane.number)
         lane.spend("exchange", begun)
@@ -205,7 +226,7 @@ class Dataflow:
             if isinstance(delivery, Output):
                 delivery.outlet.write(delivery.payload, delivery.rows, lane, ticket, state.number)
             elif delivery.judged is None or not state.timed:
-                self._send(delivery.target, state.number, delivery.parts, START, ticket)
+                self._send(delivery.target, state.number, delivery.parts, START, ticket, lane)
             else:
                 self._judge(delivery, delivery.judged, state, ticket, lane)
 
@@ -245,13 +266,23 @@ class Dataflow:
                 for row in late_rows:
                     judged.rejects.late_row(_at(judged.origin, int(row)))
         watermark = START if seen == START else max(START + 1, seen - spec.out_of_orderness_us)
-        self._send(target, state.number, parts, watermark, ticket)
+        self._send(target, state.number, parts, watermark, ticket, lane)
 
-    def advance(self, state: PartitionState, watermark: int, ticket: Ticket) -> None:
-        """Tell all keyed stages that the partition has ended (END), or is silent (IDLE)."""
+    def advance(self, state: PartitionState, watermark: int, ticket: Ticket, lane: Lane) -> None:
+        """Tell all keyed stages how far the partition is in time, has ended (END) or is silent (IDLE)."""
         state.ended = watermark == END
         for target in self.stages.roots[state.source].targets():
-            self._send(target, state.number, (), watermark, ticket)
+            self._send(target, state.number, (), watermark, ticket, lane)
+
+    def hear(
+        self, state: PartitionState, heard: Sequence[tuple[int, int]], ticket: Ticket, lane: Lane
+    ) -> bool:
+        """Tasks have said how far they are in time, behind rows of theirs; True when all have ended now."""
+        assert state.heard is not None
+        risen = [state.heard.advance(task, watermark) for task, watermark in heard]
+        if any(risen):
+            self.advance(state, state.heard.current, ticket, lane)
+        return any(risen) and state.ended
 
     def mark(
         self,
@@ -262,7 +293,13 @@ class Dataflow:
         ticket: Ticket,
     ) -> None:
         """An epoch ends here in the partition, which is to be read on from `position` (None: its start)."""
-        about = {"seen": self._by_query(state.seen), "fingerprint": fingerprint, "ended": state.ended}
+        about: dict[str, Any] = {
+            "seen": self._by_query(state.seen),
+            "fingerprint": fingerprint,
+            "ended": state.ended,
+        }
+        if state.heard is not None:
+            about["heard"] = state.heard.save()
         gathering.partition(state.source, state.name, position, about)
         self._pass_on(self.stages.roots[state.source], state.number, gathering, ticket)
 
@@ -272,7 +309,7 @@ class Dataflow:
     def _pass_on(self, outputs: Outputs, sender: int, gathering: Gathering, ticket: Ticket) -> None:
         """Send an epoch's marker to all that take the sender's rows."""
         for target in outputs.targets():
-            for lane in self.lanes:
+            for lane in self.lanes if target.remote is None else ():
                 ticket.hold()
                 lane.put_batch(partial(self._receive_marker, target.stage.id, sender, gathering, ticket))
         for outlet in outputs.reached():
@@ -282,16 +319,24 @@ class Dataflow:
         self,
         target: KeyedTarget,
         sender: int,
-        parts: Sequence[Part | None],
+        parts: Parts,
         watermark: int,
         ticket: Ticket,
+        lane: Lane,
     ) -> None:
         """Post to every lane that gets rows, and to all lanes when the watermark says something."""
-        for number, lane in enumerate(self.lanes):
+        if target.remote is not None:
+            if isinstance(parts, Sent):
+                target.remote.write(parts.payload, parts.rows, lane, ticket, sender)
+            if watermark != START:
+                target.remote.advance(sender, watermark, lane, ticket)
+            return
+        assert not isinstance(parts, Sent)
+        for number, receiver in enumerate(self.lanes):
             part = parts[number] if parts else None
             if part is not None or watermark != START:
                 ticket.hold()
-                lane.put_batch(partial(self._receive, target.stage.id, sender, part, watermark, ticket))
+                receiver.put_batch(partial(self._receive, target.stage.id, sender, part, watermark, ticket))
 
     # --- in the lane of the key -----------------------------------------------------------------
 
@@ -333,7 +378,7 @@ class Dataflow:
             self._log_group(keyed, reason, key)
         if risen:
             for target in keyed.outputs.targets():
-                self._send(target, lane.number, (), keyed.watermarks.current, ticket)
+                self._send(target, lane.number, (), keyed.watermarks.current, ticket, lane)
         ticket.release()
 
     def _receive_marker(
@@ -378,7 +423,7 @@ class Dataflow:
             if isinstance(delivery, Output):
                 delivery.outlet.write(delivery.payload, delivery.rows, lane, ticket, lane.number)
             else:
-                self._send(delivery.target, lane.number, delivery.parts, START, ticket)
+                self._send(delivery.target, lane.number, delivery.parts, START, ticket, lane)
 
 
 def _at(rows: Rows | None, row: int) -> int:

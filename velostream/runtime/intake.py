@@ -14,16 +14,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from velostream.connectors.base import Block, Content, Source
+from velostream.connectors.base import TIMES, Block, Content, ExchangedBlock, Source
 from velostream.formats.base import Decoded, Decoder
 from velostream.formats.file_range import FileRange
 from velostream.formats.messages import Messages
 from velostream.kernels import native
+from velostream.operators.arrays import int64s
+from velostream.operators.batch import Batch
 from velostream.plan.nodes import Plan
 from velostream.runtime.admission import Admission
 from velostream.runtime.dataflow import Dataflow, Delivery, PartitionState
@@ -35,7 +38,7 @@ from velostream.runtime.rejects import Rejects
 from velostream.runtime.sequencer import Sequencer
 from velostream.runtime.ticket import Ticket
 from velostream.runtime.transport import EndOfPartition, IdlePartition, ReadFailed
-from velostream.runtime.watermarks import END, IDLE
+from velostream.runtime.watermarks import END, IDLE, Watermarks
 
 # Rows that a decoder hands over at once: the columns of a 32 MiB range of small records, and no more.
 SLICE_ROWS = 524_288
@@ -54,6 +57,7 @@ class _Done:
     watermark: int | None = None
     file: FileRange | None = None
     next_offset: int | None = None
+    heard: Sequence[tuple[int, int]] = ()
     marker: Gathering | None = None
 
 
@@ -92,6 +96,8 @@ class Intake:
         late_file: DeadLetterFile | None,
         clock: Callable[[], int],
         on_idle: Callable[[], None],
+        exchanges: Mapping[str, Source] = MappingProxyType({}),
+        tasks: int = 1,
     ) -> None:
         self._dataflow = dataflow
         self._lanes = lanes
@@ -120,7 +126,16 @@ class Intake:
                 timed = number >= source.history_partitions or bool(source.config.out_of_orderness)
                 state = PartitionState(scan.source, number, name, timed)
                 self.partitions[scan.source, number] = _Partition(state, source, scan.columns, self._deliver)
+        for name, source in exchanges.items():
+            (partition,) = source.partitions()
+            state = PartitionState(name, 0, partition, heard=Watermarks(tasks))
+            self.partitions[name, 0] = _Partition(state, source, (), self._deliver)
         self.open_partitions = len(self.partitions)
+
+    def leave_out_ended(self) -> None:
+        """Wait for no end of exchanges that had ended when they were saved: nobody will say so again."""
+        states = [partition.state for partition in self.partitions.values()]
+        self.open_partitions -= sum(state.ended and state.heard is not None for state in states)
 
     async def submit(self, source: str, number: int, content: Any, acknowledge: Callable[[], None]) -> None:
         """Take one message of a partition; returns when it is admitted. `acknowledge` runs when it is done.
@@ -205,6 +220,12 @@ class Intake:
             self._sweeping = False
             self._leave()  # what a lane left while it still saw `_sweeping`
 
+    def _exchange_ended(self) -> None:
+        """All tasks have said so; it is no message of the transport's that tells."""
+        self.open_partitions -= 1
+        if self.in_flight == 0:
+            self._on_idle()
+
     def close(self) -> None:
         """Close what is still open; called when no lane runs any more."""
         for file in self._files:
@@ -251,7 +272,12 @@ class Intake:
         lane: Lane,
     ) -> None:
         slices = []
-        if isinstance(data, pa.RecordBatch):
+        heard: Sequence[tuple[int, int]] = ()
+        if partition.state.heard is not None:
+            assert isinstance(block, ExchangedBlock) and isinstance(data, pa.RecordBatch)
+            heard = block.heard
+            slices.append(self._exchanged(partition, data, lane))
+        elif isinstance(data, pa.RecordBatch):
             for start in range(0, data.num_rows, SLICE_ROWS):
                 batch = data.slice(start, SLICE_ROWS).select(partition.columns)
                 slices.append(self._columns(partition, block.origin + start, batch, lane))
@@ -261,7 +287,7 @@ class Intake:
                 piece, position = self._bytes(partition, block.origin, data, position, lane)
                 slices.append(piece)
         file = data if isinstance(data, FileRange) else None
-        done = _Done(slices, ticket, file=file, next_offset=block.next_offset)
+        done = _Done(slices, ticket, file=file, next_offset=block.next_offset, heard=heard)
         partition.sequencer.put(turn, done, lane)
 
     def _columns(
@@ -272,6 +298,19 @@ class Intake:
         rejects = Rejects(state.source, state.name, offset, None, batch, rows, rows)
         lane.records += batch.num_rows
         return self._dataflow.run(state.source, batch, rejects, lane, self._clock()), rejects
+
+    def _exchanged(
+        self, partition: _Partition, batch: pa.RecordBatch, lane: Lane
+    ) -> tuple[list[Delivery], Rejects]:
+        """Rows of other tasks, which are no input of the job."""
+        state = partition.state
+        times = None
+        if TIMES in batch.schema.names:
+            times = int64s(batch.column(TIMES))
+            batch = batch.drop_columns([TIMES])
+        rows = np.arange(batch.num_rows, dtype=np.int64)
+        rejects = Rejects(state.source, state.name, 0, None, batch, rows, rows)
+        return self._dataflow.run_exchanged(state.source, Batch(batch, times=times), lane), rejects
 
     def _bytes(
         self,
@@ -321,8 +360,10 @@ class Intake:
                 self._late_file.write(rejects.late)
         if done.next_offset is not None:
             partition.position = done.next_offset
+        if done.heard and self._dataflow.hear(partition.state, done.heard, done.ticket, lane):
+            self._loop.call_soon_threadsafe(self._exchange_ended)
         if done.watermark is not None:
-            self._dataflow.advance(partition.state, done.watermark, done.ticket)
+            self._dataflow.advance(partition.state, done.watermark, done.ticket, lane)
         if done.marker is not None:
             fingerprint = self._strategy.call(
                 f"source '{partition.state.source}'",

@@ -15,15 +15,18 @@ from typing import Any, ClassVar
 
 from velostream.config.schema import JobConfig
 from velostream.config.units import parse_bytes, parse_duration_us
-from velostream.connectors.base import Limits, Sink
+from velostream.connectors.base import Limits, Sink, Source, Task, Transaction
 from velostream.errors import ConnectorError, InternalError, NoAnswerError, VelostreamError
 from velostream.faults import fault
 from velostream.loop import shared_loop, submit
+from velostream.operators.aggregate import Keyer
+from velostream.plan.nodes import AggregateNode
 from velostream.runtime.admission import Admission
 from velostream.runtime.app import App, make_app
 from velostream.runtime.counters import Counters
 from velostream.runtime.dataflow import Dataflow
 from velostream.runtime.epochs import Epochs
+from velostream.runtime.exchange import ExchangeOutlet, task_split
 from velostream.runtime.failures.base import Trouble, failures
 from velostream.runtime.failures.dead_letters import DeadLetterFile
 from velostream.runtime.intake import Intake
@@ -86,10 +89,12 @@ def timer_us() -> int:
 
 
 class Job:
-    """One run of a job. `run` may be called once, from any thread but the shared loop's.
+    """One run of a job, or of one of its tasks. `run` may be called once, from any thread but the shared
+    loop's.
 
     `clock` gives microseconds UTC, `timer` those since some moment: a clock that is set back or forward makes
-    no partition silent. Tests inject their own. All methods are thread-safe.
+    no partition silent. Tests inject their own. `on_growth` is called when there is more to read than when
+    the job began, which is an error without it. All methods are thread-safe.
     """
 
     outlet_type: ClassVar[type[Outlet]] = Outlet
@@ -102,8 +107,12 @@ class Job:
         on_progress: Callable[[Progress], None] | None = None,
         clock: Callable[[], int] = wall_clock_us,
         timer: Callable[[], int] = timer_us,
+        task: Task | None = None,
+        on_growth: Callable[[str], None] | None = None,
     ) -> None:
         self.config = config
+        self._task = task
+        self._on_growth = on_growth
         self.state = JobState.STARTING
         self._prepared = prepared
         self._on_progress = on_progress
@@ -124,6 +133,7 @@ class Job:
         self._flushing: asyncio.Future[None] | None = None
         self._bounded = True
         self._saved: SavedState | None = None
+        self._exchanged: dict[str, tuple[ExchangeOutlet, Source]] = {}
         self._epochs: Epochs | None = None
 
     # --- from outside ---------------------------------------------------------------------------
@@ -139,7 +149,7 @@ class Job:
 
     def start(self) -> None:
         """Check, open and begin; returns when the job runs (or has failed to)."""
-        prepared = self._prepared or prepare(self.config)
+        prepared = self._prepared or prepare(self.config, self._task)
         self._prepared = prepared
         self._setup(prepared)
         submit(self._start()).result()
@@ -232,26 +242,35 @@ class Job:
     def _setup(self, prepared: Prepared) -> None:
         config = self.config.processor
         cpus = usable_cpus()
-        lanes = 1 if config.version != "v2" else config.partitions or len(cpus)
+        lanes = 1 if config.version != "v2" else config.partitions or max(1, len(cpus) // config.tasks)
         self._strategy = failures[self.config.failure.strategy](self.config.failure, self.config.output_dir)
         self._strategy.on_trouble = partial(self._call, self._on_trouble)
         self._outlets = {
             name: self.outlet_type(prepared.sinks[name], stream, prepared.plan.stage_of(stream).schema)
             for name, stream in prepared.plan.sinks.items()
         }
-        partitions = {name: len(source.partitions()) for name, source in prepared.sources.items()}
-        stages = Stages(prepared.plan, partitions, self._outlets, lanes, config.key_groups)
+        transaction = self._transaction(prepared)
+        self._exchanged = self._make_exchanges(prepared, transaction)
+        partitions = {name: len(source.partitions()) for name, source in self._all_sources.items()}
+        stages = Stages(
+            prepared.plan,
+            partitions,
+            self._outlets,
+            lanes,
+            config.key_groups,
+            {name: outlet for name, (outlet, _) in self._exchanged.items()},
+            self._task,
+        )
         self._memory = StateMemory(self.config.state.memory_limit, stages)
         self._dataflow = Dataflow(stages, config.key_groups, self._memory)
-        if any(promise.guarantee != BEST_EFFORT for promise in prepared.promises.values()):
-            transaction = join_transaction(self.config.name, prepared.promises, prepared.sinks)
+        if self._saves(prepared):
             self._saved = SavedState(self.config, prepared.plan, prepared.sources, stages, transaction)
         pinned = config.affinity and config.version == "v2" and CAN_PIN
         self._lanes = make_lanes(self.config.name, lanes, cpus, pinned, self._lane_error)
         self._threads = list(dict.fromkeys(lane.thread for lane in self._lanes))
         self._dataflow.lanes = self._lanes
         block_bytes = parse_bytes(config.block_size)
-        self._admission = Admission(parse_bytes(config.queue_size))
+        self._admission = Admission(max(block_bytes, parse_bytes(config.queue_size) // config.tasks))
         self._limits = Limits(block_bytes, config.block_records, len(self._threads))
         sizes = [source.total_bytes() for source in prepared.sources.values()]
         self._total_bytes = sum(size for size in sizes if size is not None) if None not in sizes else None
@@ -261,6 +280,47 @@ class Job:
             DeadLetterFile(Path(folder) / "late.ndjson") if folder and "side_output" in late else None
         )
 
+    @staticmethod
+    def _saves(prepared: Prepared) -> bool:
+        return any(promise.guarantee != BEST_EFFORT for promise in prepared.promises.values())
+
+    def _transaction(self, prepared: Prepared) -> Transaction | None:
+        if not self._saves(prepared):
+            return None
+        tasks = self.config.processor.tasks
+        transaction = join_transaction(
+            self.config.name, prepared.promises, prepared.sources, prepared.sinks, tasks
+        )
+        if self._task is not None:
+            assert transaction is not None
+            transaction.divide(self._task)
+        return transaction
+
+    def _make_exchanges(
+        self, prepared: Prepared, transaction: Transaction | None
+    ) -> dict[str, tuple[ExchangeOutlet, Source]]:
+        """What takes rows to the tasks of their keys, by `Stage.exchange_name`."""
+        made = {}
+        for sender, stage in prepared.plan.exchanged():
+            node, name = stage.nodes[0], stage.exchange_name
+            assert isinstance(node, AggregateNode) and transaction is not None and self._task is not None
+            split = task_split(Keyer(node), self._task.count)
+            bounded = all(source.bounded for source in prepared.sources.values())
+            sink, source = transaction.exchange(name, stage.query, split, sender.schema, bounded)
+            made[name] = ExchangeOutlet(sink, stage.query, sender.schema), source
+        return made
+
+    @property
+    def _all_sources(self) -> dict[str, Source]:
+        """Exchanges with other tasks among them."""
+        assert self._prepared is not None
+        return {**self._prepared.sources, **{name: source for name, (_, source) in self._exchanged.items()}}
+
+    @property
+    def _all_outlets(self) -> dict[str, Outlet]:
+        """Exchanges with other tasks among them."""
+        return {**self._outlets, **{name: outlet for name, (outlet, _) in self._exchanged.items()}}
+
     # --- on the loop ----------------------------------------------------------------------------
 
     async def _start(self) -> None:
@@ -268,7 +328,7 @@ class Job:
         assert prepared is not None
         self._bounded = all(source.bounded for source in prepared.sources.values())
         try:
-            for name, outlet in self._outlets.items():
+            for name, outlet in self._all_outlets.items():
                 token = self._saved.token(name) if self._saved is not None else None
                 await asyncio.to_thread(outlet.open, self._bounded, self._strategy, token)
             if self._saved is not None and self._saved.transaction is not None:
@@ -294,6 +354,8 @@ class Job:
             self._late_file,
             self._clock,
             self._on_idle,
+            {name: source for name, (_, source) in self._exchanged.items()},
+            self.config.processor.tasks,
         )
         try:
             await self._begin_epochs(prepared, self._intake)
@@ -310,7 +372,7 @@ class Job:
         }
         open_partitions = max(2, len(self._lanes))
         inputs = Inputs(
-            prepared.sources,
+            self._all_sources,
             self._limits,
             open_partitions,
             self._intake.positions(),
@@ -346,6 +408,7 @@ class Job:
                 partition.position = saved.position(partition.state.source, partition.state.name)
                 states[key] = partition.state
             await asyncio.to_thread(saved.restore, states, self.config.processor.key_groups)
+            intake.leave_out_ended()
             self._memory.check_all()
         elif self._bounded or not any(sink.shows_by_commits for sink in prepared.sinks.values()):
             return
@@ -354,11 +417,11 @@ class Job:
             saved.transaction if saved is not None else None,
             self._commit_interval_us(),
             intake,
-            prepared.sources,
+            self._all_sources,
             len(intake.partitions),
             [target.stage.query for target in self._dataflow.stages.targets.values()],
             len(self._lanes),
-            self._outlets,
+            self._all_outlets,
             saved.description if saved is not None else {},
             self.config.output_dir,
             self._strategy,
@@ -432,7 +495,7 @@ class Job:
             self.state = JobState.STOPPING
             self._admission.pause()
             self._strategy.stopping.set()
-            for outlet in self._outlets.values():
+            for outlet in self._all_outlets.values():
                 outlet.hurry(STOP_SECONDS)
             if self._saved is not None and self._saved.transaction is not None:
                 self._saved.transaction.hurry(STOP_SECONDS)
@@ -483,7 +546,8 @@ class Job:
             fault("job.before_close")
             await asyncio.to_thread(self._close_sinks, state is JobState.COMPLETED)
             fault("job.before_clear")
-            if self._saved is not None and state is JobState.COMPLETED:
+            # That a task is complete its job must know until all are, and others that it was run.
+            if self._saved is not None and state is JobState.COMPLETED and self._task is None:
                 await asyncio.to_thread(self._saved.clear)
                 fault("job.after_clear")
         except VelostreamError as failed:
@@ -502,8 +566,7 @@ class Job:
         self._seconds = self._elapsed()
         if self._app is not None:
             await self._app.stop()
-        assert self._prepared is not None
-        for source in self._prepared.sources.values():
+        for source in self._all_sources.values():
             await asyncio.to_thread(source.close)
         self.state = state
         self._on_ended()
@@ -533,7 +596,7 @@ class Job:
         if self._late_file is not None:
             self._late_file.close()
         first: VelostreamError | None = None
-        for outlet in self._outlets.values():
+        for outlet in self._all_outlets.values():
             try:
                 outlet.close(complete and first is None)
             except VelostreamError as error:

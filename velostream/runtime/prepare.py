@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from velostream.config.fit import fit
 from velostream.config.processor_text import TRANSACTIONAL
 from velostream.config.schema import JobConfig, SinkConfig, SourceConfig
 from velostream.config.units import parse_duration_us
-from velostream.connectors.base import Sink, Source, sinks, sources
+from velostream.connectors.base import Sink, Source, Task, sinks, sources
 from velostream.connectors.history import make_source
 from velostream.errors import (
     BindError,
@@ -27,7 +27,7 @@ from velostream.plan.keys import stream_key
 from velostream.plan.nodes import Plan, WatermarkSpec
 from velostream.plan.planner import SourceTraits, plan, result_name
 from velostream.runtime.failures.base import failures
-from velostream.runtime.promises import Promise, lacking, promises
+from velostream.runtime.promises import Promise, lacking, promises, undivided
 from velostream.sql.binder import StreamInfo, bind
 from velostream.sql.logical import Script
 from velostream.sql.parser import parse
@@ -48,6 +48,8 @@ class Prepared:
     sources: dict[str, Source]
     sinks: dict[str, Sink]
     promises: dict[str, Promise]
+    # What takes rows to the tasks of their keys, by `Stage.exchange_name`: what this one writes and reads.
+    exchanges: dict[str, tuple[Sink, Source]] = field(default_factory=dict)
 
     @property
     def schemas(self) -> dict[str, Schema]:
@@ -59,6 +61,11 @@ class Prepared:
             )
             for name, source in self.sources.items()
         }
+
+    @property
+    def grows(self) -> bool:
+        """Whether there may come to be more to read than there is now."""
+        return any(source.grows for source in self.sources.values())
 
     @property
     def inferred(self) -> set[str]:
@@ -81,8 +88,9 @@ class Prepared:
         return explain_text(self.explain())
 
 
-def prepare(job: JobConfig) -> Prepared:
-    """Check a job and plan it. Raises VelostreamError, or Problems with all that was found."""
+def prepare(job: JobConfig, task: Task | None = None) -> Prepared:
+    """Check a job, or one of its tasks, and plan it. Raises VelostreamError, or Problems with all that was
+    found."""
     errors: list[VelostreamError] = list(validate(job))
     sound = not errors
     try:
@@ -99,8 +107,13 @@ def prepare(job: JobConfig) -> Prepared:
         raise_all(errors)
     assert parsed is not None
     used = _sources(job, parsed, errors)
+    tasks = job.processor.tasks
+    if tasks > 1:
+        _divide(used, task or Task(0, tasks, 1), errors)
     traits = _traits(used, errors)
     outlets = _sinks(job, errors)
+    if tasks > 1:
+        errors += undivided(outlets)
     if len(traits) < len(parsed.inputs):
         raise_all(errors)
     catalog = {
@@ -119,7 +132,7 @@ def prepare(job: JobConfig) -> Prepared:
         raise_all([*errors, error])
     taken = _streams_of_sinks(outlets, script, errors)
     raise_all(errors)
-    physical = plan(script, traits, taken, granularity=job.emit.changes)
+    physical = plan(script, traits, taken, granularity=job.emit.changes, tasks=tasks)
     _bind(outlets, physical)
     delivery = promises(job.delivery.guarantee, used, outlets, bool(job.state.path))
     if job.processor.version == TRANSACTIONAL:
@@ -196,11 +209,25 @@ def _match(name: str, names: Iterable[str]) -> str | None:
     return candidates[0] if len(candidates) == 1 else None
 
 
+def _divide(used: Mapping[str, Source], task: Task, errors: list[VelostreamError]) -> None:
+    for source in used.values():
+        try:
+            source.share(task)
+        except VelostreamError as error:
+            errors.append(error)
+
+
 def _traits(used: Mapping[str, Source], errors: list[VelostreamError]) -> dict[str, SourceTraits]:
     traits = {}
     for name, source in used.items():
         try:
-            traits[name] = SourceTraits(source.schema.arrow(), source.bounded, _watermark(source))
+            schema = source.schema.arrow()
+            for column in source.partitioned_by:
+                if column not in schema.names:
+                    message, hint = unknown("column", column, schema.names)
+                    where = Where(key=f"sources.{name}.partitioned_by")
+                    raise ConfigError(message, where=where, hint=hint)
+            traits[name] = SourceTraits(schema, source.bounded, _watermark(source), source.partitioned_by)
             source.partitions()
             source.total_bytes()
         except VelostreamError as error:

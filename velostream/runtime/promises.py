@@ -76,13 +76,35 @@ def lacking(processor: str, promised: Mapping[str, Promise]) -> list[VelostreamE
 
 
 def join_transaction(
-    job: str, promised: Mapping[str, Promise], sinks: Mapping[str, Sink]
+    job: str,
+    promised: Mapping[str, Promise],
+    sources: Mapping[str, Source],
+    sinks: Mapping[str, Sink],
+    tasks: int = 1,
 ) -> Transaction | None:
-    """The transaction by which the job's exactly-once sinks write, if they need one."""
+    """The transaction by which the job's exactly-once sinks write, if they need one; a job of several tasks
+    always does, for its positions and state. Raises ConfigError."""
     shared: Transaction | None = None
     for name, sink in sinks.items():
         transaction = sink.transaction(job) if promised[name].guarantee == EXACTLY_ONCE else None
         if transaction is not None:
             shared = shared or transaction
             sink.join(shared)
+    if shared is None and tasks > 1:
+        found = [sink.transaction(job) for sink in sinks.values()]
+        found += [source.transaction(job) for source in sources.values()]
+        shared = next(transaction for transaction in found if transaction is not None)
     return shared
+
+
+def undivided(sinks: Mapping[str, Sink]) -> list[VelostreamError]:
+    """Why sinks cannot take the rows of a job of several tasks: an error for each."""
+    return [
+        ConfigError(
+            f"sink '{name}' of kind {sink.config.kind} is written by one process",
+            where=Where(key=f"sinks.{name}"),
+            hint="write to a topic of Kafka, or use processor.tasks=1",
+        )
+        for name, sink in sinks.items()
+        if not sink.shared
+    ]

@@ -13,6 +13,9 @@ from velostream.runtime.lane import Lane
 from velostream.runtime.outlets import Outlet
 from velostream.runtime.promises import BEST_EFFORT, Promise
 
+# Kinds of work, in the order of a block's way.
+STAGES = ("read", "decode", "evaluate", "lateness", "exchange", "aggregate", "snapshot", "encode", "write")
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -80,8 +83,7 @@ def processor_text(version: str, lanes: int, affinity: bool) -> str:
 
 def stage_times(lanes: Sequence[Lane]) -> list[dict[str, Any]]:
     """Seconds by kind of work, summed over the lanes, and their share of the lanes' busy time."""
-    order = ("read", "decode", "evaluate", "lateness", "exchange", "aggregate", "snapshot", "encode", "write")
-    seconds = {what: sum(lane.seconds.get(what, 0.0) for lane in lanes) for what in order}
+    seconds = {what: sum(lane.seconds.get(what, 0.0) for lane in lanes) for what in STAGES}
     busy = sum(lane.busy_seconds for lane in lanes) or 1.0
     return [
         {"name": what, "seconds": spent, "share": spent / busy} for what, spent in seconds.items() if spent

@@ -14,7 +14,7 @@ from velostream.faults import fault
 from velostream.plan.nodes import Plan
 from velostream.runtime.dataflow import PartitionState
 from velostream.runtime.stages import Stages
-from velostream.runtime.watermarks import START
+from velostream.runtime.watermarks import END, START
 from velostream.state.compatibility import check_compatible, describe_job
 from velostream.state.manifest import Manifest
 from velostream.state.store import StateStore
@@ -121,15 +121,18 @@ class SavedState:
         queries = {target.stage.query: id for id, target in stages.targets.items()}
         for state in partitions.values():
             saved = manifest.partitions.get(state.source, {}).get(state.name, {})
+            if state.heard is not None and "heard" in saved:
+                state.heard.restore(saved["heard"])
+                state.ended = state.heard.current == END
             for query, seen in saved.get("seen", {}).items():
                 if query not in queries:
                     continue
                 state.seen[queries[query]] = seen
-                spec = stages.targets[queries[query]].stage.watermark
+                spec = stages.judged_by(queries[query])
                 if spec is not None and spec.out_of_orderness_us is not None:
-                    for keyed in stages.keyed:
-                        reached = max(START + 1, seen - spec.out_of_orderness_us)
-                        keyed[queries[query]].watermarks.advance(state.number, reached)
+                    reached = max(START + 1, seen - spec.out_of_orderness_us)
+                    for watermarks in stages.watermarks_of(queries[query]):
+                        watermarks.advance(state.number, reached)
 
     def clear(self) -> None:
         """The job has completed: there is nothing to go on from."""

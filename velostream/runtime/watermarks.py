@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 START = -(1 << 63)
 END = (1 << 63) - 1
 # Not a time: the sender has been silent for so long that it no longer counts, until it speaks again.
@@ -21,6 +23,24 @@ class Watermarks:
         self._by_sender = [START] * senders
         self._idle: set[int] = set()
         self.current = START
+
+    @property
+    def silent(self) -> bool:
+        """Whether all senders that have not ended are idle, and there are such."""
+        return bool(self._idle) and all(
+            sender in self._idle or watermark == END for sender, watermark in enumerate(self._by_sender)
+        )
+
+    def save(self) -> dict[str, list[int]]:
+        """JSON, for `restore`."""
+        return {"watermarks": list(self._by_sender), "idle": sorted(self._idle)}
+
+    def restore(self, saved: Mapping[str, list[int]]) -> None:
+        """What `save` has given of the same number of senders."""
+        for sender, watermark in enumerate(saved["watermarks"]):
+            self.advance(sender, watermark)
+        for sender in saved["idle"]:
+            self.advance(sender, IDLE)
 
     def advance(self, sender: int, watermark: int) -> bool:
         """Note a sender's watermark (or IDLE); True when the minimum over all that count has risen."""

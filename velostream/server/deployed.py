@@ -13,6 +13,7 @@ from velostream.errors import ConnectorError, VelostreamError
 from velostream.processors import JobProcessor
 from velostream.runtime.job import Job, JobState
 from velostream.runtime.report import Report
+from velostream.runtime.worker import Worker
 from velostream.server.streams import Stream
 
 logger = logging.getLogger("velostream.server")
@@ -76,7 +77,7 @@ class Deployed:
     version: str
     topic: str
     processor: JobProcessor
-    job: Job
+    job: Job | Worker
     inputs: list[ChannelSource]
     streams: list[Stream]
     bounded: bool

@@ -90,7 +90,8 @@ class StateStore:
 
         `start` is `state.start`: `resume` goes on from the last commit, `reset` forgets it, a path makes
         that savepoint the last commit. `decide` gives the epoch that a transaction has committed last, None
-        when there is no such transaction or it knows of none; it is asked when the folder is this process's.
+        when there is no such transaction or it knows of none, 0 when whatever is here is of another run; it
+        is asked when the folder is this process's.
         Where the folder has not that epoch it is filled from the `copy`: names and bytes, those of one name
         in order, as `replica` gave them. Raises StateError: another process has the folder, it is another
         job's, what it holds is damaged, or is not what was decided.
@@ -246,6 +247,9 @@ class StateStore:
 
     def _decide(self, decided: int | None, copy: Callable[[], Iterable[tuple[str, bytes]]]) -> None:
         """Make what a transaction has decided on the last commit."""
+        if decided == 0:
+            self._forget()
+            return
         ready = read_manifest(self.folder, _READY)
         own = read_manifest(self.folder)
         if ready is not None and ready.number == decided:

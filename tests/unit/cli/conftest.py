@@ -94,9 +94,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runtime:
     scripted = Runtime()
 
     class Job:
-        def __init__(
-            self, config: JobConfig, *, prepared: Any, on_progress: Callable[[Progress], None]
-        ) -> None:
+        def __init__(self, config: JobConfig, prepared: Any, on_progress: Callable[[Progress], None]) -> None:
             self.config = config
             self.on_progress = on_progress
 
@@ -122,7 +120,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runtime:
     # Drawing takes longer than all else; what is drawn has a test of its own.
     monkeypatch.setattr("velostream.cli.sweep_table.plot", lambda rows, file: file.write_text(str(len(rows))))
     monkeypatch.setattr("velostream.runtime.prepare.prepare", scripted.prepare)
-    monkeypatch.setattr("velostream.runtime.job.Job", Job)
+    monkeypatch.setattr("velostream.runtime.worker.make_job", Job)
     return scripted
 
 

@@ -93,7 +93,7 @@ def test_a_program_runs_the_mapping_that_yaml_gives(
 ) -> None:
     job = type("Job", (), {"__init__": lambda self, job: setattr(self, "job", job)})
     monkeypatch.setattr(job, "run", lambda self: runtime.report(self.job), raising=False)
-    monkeypatch.setattr("velostream.runtime.job.Job", job)
+    monkeypatch.setattr("velostream.runtime.worker.make_job", job)
     report = run({"name": "mine", "sql": "SELECT 1", "processor": "v2:4", "output_dir": "made"})
     assert (report.name, report.rate) == ("mine", 8000.0)
     assert [file.name for file in tmp_path.iterdir()] == ["made"]

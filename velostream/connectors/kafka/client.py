@@ -18,17 +18,11 @@ from aiokafka.conn import collect_hosts, create_conn
 from velostream.connectors.kafka.security import security_arguments
 from velostream.connectors.kafka.settings import Client, ClientSettings
 from velostream.connectors.kafka.settings import client_settings as client_settings
-from velostream.errors import ConnectorError, NoAnswerError, did_you_mean
+from velostream.errors import ConnectorError, FencedError, NoAnswerError, did_you_mean
 
 # It tells of every try to reach a broker that is away, ten a second, and at DEBUG shows requests with their
 # passwords. What its errors mean for the job is told by who gets them.
 logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-
-
-class FencedError(ConnectorError):
-    """Another process has taken over: what this one has not committed must be dropped, never sent again."""
-
-    code = "connector.fenced"
 
 
 class _Client(Protocol):
@@ -219,6 +213,19 @@ _MEANINGS: tuple[tuple[type[BaseException], str, str], ...] = (
         "see that the broker runs, and that security.protocol is that of its listener",
     ),
 )
+# Of these, what a broker does not change its mind about unless a person acts.
+_REFUSALS = (
+    kafka_errors.TopicAuthorizationFailedError,
+    kafka_errors.GroupAuthorizationFailedError,
+    kafka_errors.ClusterAuthorizationFailedError,
+    kafka_errors.TransactionalIdAuthorizationFailed,
+    kafka_errors.SaslAuthenticationFailed,
+    kafka_errors.AuthenticationFailedError,
+    kafka_errors.UnsupportedSaslMechanismError,
+    kafka_errors.IncompatibleBrokerVersion,
+    kafka_errors.InvalidTransactionTimeout,
+    ssl.SSLCertVerificationError,
+)
 # The broker also fences who has had a transaction open for too long.
 _EXPIRED = (
     kafka_errors.ProducerFenced,
@@ -256,7 +263,8 @@ def connector_error(exc: BaseException, settings: ClientSettings, what: str = ""
         )
     for kind, meaning, hint in _MEANINGS:
         if isinstance(exc, kind):
-            return ConnectorError(f"{subject}: {meaning}{detail}", hint=hint)
+            final = isinstance(exc, _REFUSALS)
+            return ConnectorError(f"{subject}: {meaning}{detail}", hint=hint, final=final)
     return ConnectorError(f"{subject}: {type(exc).__name__}{detail}")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
-from velostream.connectors.base import Block, BlockReader, BytesBlock
+from velostream.connectors.base import Block, BlockReader, BytesBlock, ExchangedBlock
 from velostream.connectors.kafka.exchange_messages import TIMES, UnreadableMessage, read_message
 from velostream.connectors.kafka.fetching import Fetched
 from velostream.connectors.kafka.queue import Queue
@@ -49,14 +49,14 @@ class ExchangeReader(BlockReader):
             self._close_queue = None
 
 
-class ExchangeBlock(Block):
+class ExchangeBlock(ExchangedBlock):
     """Whole messages as they were fetched.
 
     `heard` are the watermarks in it, as sender and watermark in their order; known after `load`. They count
     from behind the block's rows on.
     """
 
-    __slots__ = ("_partition", "_pieces", "_schema", "_senders", "heard")
+    __slots__ = ("_partition", "_pieces", "_schema", "_senders")
 
     def __init__(self, partition: str, senders: int, schema: pa.Schema, pieces: Sequence[Fetched]) -> None:
         super().__init__(pieces[0].offset, pieces[-1].next_offset, sum(piece.size for piece in pieces))

@@ -149,11 +149,15 @@ class KafkaSink(Sink):
         return "exactly_once" if self.settings.get("enable.idempotence", True) else "at_least_once"
 
     def transaction(self, job: str) -> KafkaTransaction:
-        return KafkaTransaction(self.settings, job, self.config.topic)
+        return KafkaTransaction(self.settings, job)
 
     def join(self, transaction: Transaction) -> None:
         assert isinstance(transaction, KafkaTransaction)
         self._transaction = transaction
+
+    @property
+    def shared(self) -> bool:
+        return True
 
     @property
     def in_transaction(self) -> bool:

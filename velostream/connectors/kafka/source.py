@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from velostream.config.schema import SourceConfig
 from velostream.config.units import parse_duration_us
-from velostream.connectors.base import BlockReader, Limits, Source, changed, sources
+from velostream.connectors.base import BlockReader, Limits, Source, Task, Transaction, changed, sources
 from velostream.connectors.kafka.columns import METADATA, MessageColumns
 from velostream.connectors.kafka.decoder import MessageDecoder, asked
 from velostream.connectors.kafka.positions import (
@@ -104,6 +105,8 @@ class KafkaSourceConfig(SourceConfig):
     until_offsets: dict[str, int] = field(default_factory=dict)
     # Consumer group that positions are committed to. Empty: to none.
     group: str = ""
+    # Columns by which the topic is partitioned: records that are equal in them are in one partition.
+    partitioned_by: list[str] = field(default_factory=list)
     # How long brokers may be away before reading fails: a duration, or "unlimited".
     max_outage: str = "5m"
     # Settings of Kafka's client by its own names: {security.protocol: SSL, fetch.max.wait.ms: 50, …}
@@ -120,6 +123,7 @@ class KafkaSource(Source):
     def __init__(self, name: str, config: KafkaSourceConfig) -> None:
         super().__init__(name, config)
         self._lock = threading.Lock()
+        self._task: Task | None = None
         self._consumer: TopicConsumer | None = None
         # The first offset of each partition in this run, and where it ends; looked up once.
         self._starts: dict[TopicPartition, int] = {}
@@ -212,6 +216,14 @@ class KafkaSource(Source):
 
     @cached_property
     def _partitions(self) -> list[TopicPartition]:
+        """Those that are read, by topic and number. Raises as `_all_partitions`."""
+        task = self._task
+        if task is None:
+            return self._all_partitions
+        return [tp for tp in self._all_partitions if tp.partition % task.count == task.number]
+
+    @cached_property
+    def _all_partitions(self) -> list[TopicPartition]:
         """Of all topics, by topic and number. Raises ConfigError, ConnectorError."""
         matches = self._topics
         self._check()
@@ -281,6 +293,38 @@ class KafkaSource(Source):
     def partitions(self) -> Sequence[str]:
         return [_name(tp) for tp in self._partitions]
 
+    @property
+    def grows(self) -> bool:
+        return not self.bounded
+
+    @property
+    def partitioned_by(self) -> tuple[str, ...]:
+        return tuple(self.config.partitioned_by)
+
+    def share(self, task: Task) -> None:
+        counts = Counter(tp.topic for tp in self._all_partitions)
+        for topic, count in counts.items():
+            if count < task.count:
+                raise ConfigError(
+                    f"topic '{topic}' has {count} partitions, too few for {task.count} tasks",
+                    where=Where(key="processor.tasks"),
+                    hint=f"set it to {count} at most, or give the topic more partitions",
+                )
+        if self.partitioned_by and len(set(counts.values())) > 1:
+            listed = ", ".join(f"'{topic}' has {count}" for topic, count in counts.items())
+            raise ConfigError(
+                f"topics of different numbers of partitions are not partitioned alike: {listed}",
+                where=Where(key=f"{self._key}.partitioned_by"),
+                hint="leave partitioned_by out",
+            )
+        self._task = task
+        self.__dict__.pop("_partitions", None)
+
+    def transaction(self, job: str) -> Transaction:
+        from velostream.connectors.kafka.transaction import KafkaTransaction
+
+        return KafkaTransaction(self._settings, job)
+
     # --- columns ------------------------------------------------------------------------------------
 
     @cached_property
@@ -313,7 +357,7 @@ class KafkaSource(Source):
         from velostream.connectors.kafka.sample import first_values
         from velostream.loop import submit
 
-        partitions = self._partitions
+        partitions = self._all_partitions
         sample = submit(first_values(self._settings, partitions, SAMPLE_BYTES, SAMPLE_SECONDS)).result()
         topics = ", ".join(f"'{topic}'" for topic in dict.fromkeys(tp.topic for tp in partitions))
         if not sample.strip():

@@ -1,7 +1,7 @@
 """A job's saved state in a topic, written with its transactions: so that it can be had on another machine.
 
-A file is a row of messages of partition 0: the key is `NAME/PART`, parts numbered from 0, the value its
-bytes. The topic is compacted, and a file that is gone has tombstones.
+A file is a row of messages of one partition, that of the task: the key is `NAME/PART`, parts numbered from 0,
+the value its bytes. The topic is compacted, and a file that is gone has tombstones.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from velostream.connectors.kafka.settings import ClientSettings
 from velostream.connectors.kafka.topics import CreateTopic, find_topic
+from velostream.errors import ConnectorError, Where
 from velostream.kernels import BatchWriter
 from velostream.loop import submit
 
@@ -33,16 +34,25 @@ logger = logging.getLogger("velostream.kafka")
 
 
 class StateTopic:
-    """The topic `NAME` at a cluster, made by `open` when it is missing. Raises ConnectorError."""
+    """Partition `partition` of the topic `NAME` at a cluster, made by `open` when it is missing, with one for
+    each of `tasks`. Raises ConnectorError."""
 
-    def __init__(self, name: str, settings: ClientSettings) -> None:
+    def __init__(self, name: str, settings: ClientSettings, partition: int = 0, tasks: int = 1) -> None:
         self._name = name
         self._settings = settings
+        self._partition = partition
+        self._tasks = tasks
 
     def open(self) -> None:
         """Before anything is read: the first commit must not wait for a topic."""
-        made = CreateTopic(partitions=1, config={"cleanup.policy": "compact"})
-        submit(find_topic(self._name, made, self._settings)).result()
+        made = CreateTopic(partitions=self._tasks, config={"cleanup.policy": "compact"})
+        there = submit(find_topic(self._name, made, self._settings)).result()
+        if there != self._tasks:
+            raise ConnectorError(
+                f"topic '{self._name}' has the state of a job of {there} tasks, not {self._tasks}",
+                where=Where(key="processor.tasks"),
+                hint=f"set it to {there}, or delete the topic and begin afresh with state=reset",
+            )
 
     def save(
         self, producer: TransactionalProducer, written: Mapping[str, bytes], gone: Mapping[str, int]
@@ -50,8 +60,8 @@ class StateTopic:
         """Send the files, and tombstones for those that are gone (by their sizes), in the transaction."""
         sent = 0
         for key, part in self._messages(written, gone):
-            for partition, data, records, _ in self._batch(key, part):
-                producer.offer(self._name, partition, data, records, producer.epoch)
+            for _, data, records, _ in self._batch(key, part):
+                producer.offer(self._name, self._partition, data, records, producer.epoch)
                 sent += len(data)
             if sent > WINDOW_BYTES:
                 producer.flush()
@@ -104,7 +114,7 @@ class StateTopic:
         consumer = await start(AIOKafkaConsumer(**arguments), self._settings)
         parts: dict[bytes, bytes] = {}
         try:
-            place = TopicPartition(self._name, 0)
+            place = TopicPartition(self._name, self._partition)
             consumer.assign([place])
             await consumer.seek_to_beginning(place)
             end = (await consumer.end_offsets([place]))[place]

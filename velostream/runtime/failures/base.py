@@ -111,8 +111,8 @@ class FailureStrategy:
             return any(not trouble.given_up for trouble in self._troubles)
 
     def call(self, what: str, function: Callable[[], T], repeat: bool = True) -> T:
-        """The result of `function`; a ConnectorError or StateError is retried where the strategy says so, and
-        the call can be repeated.
+        """The result of `function`; a ConnectorError that is not final, or a StateError, is retried where the
+        strategy says so, and the call can be repeated.
 
         Waits grow from `backoff` to `max_backoff` by doubling, each shortened by up to a half at random so
         that workers do not come back together. After `max_retries` of them `what` is given up: this call and
@@ -135,7 +135,8 @@ class FailureStrategy:
             except (ConnectorError, StateError) as error:
                 trouble = self._note(what, error, trouble)
                 tries = trouble.tries
-                if tries > retries or self.stopping.is_set():
+                final = isinstance(error, ConnectorError) and error.final
+                if final or tries > retries or self.stopping.is_set():
                     self._give_up(what, error)
                     raise
                 pause = min(wait, longest) * random.uniform(0.5, 1.0)
