@@ -233,6 +233,11 @@ class Source(ABC):
         """Records that are equal in these columns are in one partition; () when that is not known."""
         return ()
 
+    @property
+    def partition_count(self) -> int:
+        """Of all tasks."""
+        return len(self.partitions())
+
     def share(self, task: Task) -> None:
         """Read only the partitions of that task: those whose number modulo `count` is its own. Called before
         any of them is asked for. Raises ConfigError when the source cannot be divided."""

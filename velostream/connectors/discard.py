@@ -80,6 +80,10 @@ class DiscardSink(FileSink):
         return False
 
     @property
+    def shared(self) -> bool:
+        return True
+
+    @property
     def delivery(self) -> str:
         """No row is kept, so none is kept twice: a measured job does the work of an exact one."""
         return "exactly_once"

@@ -43,7 +43,13 @@ class SavedState:
         operators = {
             keyed.stage.query: keyed.aggregate.describe_state() for keyed in stages.keyed[0].values()
         }
-        self.description = describe_job(plan, operators)
+        # Where a key's rows are read depends on it, and with that where its state is.
+        partitioned = {
+            name: source.partition_count
+            for name, source in sources.items()
+            if source.partitioned_by and config.processor.tasks > 1
+        }
+        self.description = describe_job(plan, operators, partitioned)
         self.store = StateStore(Path(config.state.path), config.name)
         self._manifest: Manifest | None = None
         # The epoch that the transaction has committed last.

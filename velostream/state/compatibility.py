@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from velostream.errors import StateError
@@ -83,12 +84,18 @@ def _new(kind: str, saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
 # --- what a job is ------------------------------------------------------------------------------
 
 
-def describe_job(plan: Plan, operators: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def describe_job(
+    plan: Plan,
+    operators: Mapping[str, Mapping[str, Any]],
+    partitioned: Mapping[str, int] = MappingProxyType({}),
+) -> dict[str, Any]:
     """JSON: the columns that are read of each source, and each keyed stage by its query's name.
 
-    `operators` is `describe_state` of each keyed stage's operator.
+    `operators` is `describe_state` of each keyed stage's operator. `partitioned` has the number of partitions
+    of sources where state is wherever a partition is read.
     """
     return {
+        "partitioned": dict(partitioned),
         "sources": {
             scan.source: {field.name: type_name(field.type) for field in scan.schema} for scan in plan.scans
         },
@@ -177,7 +184,15 @@ def find_differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[D
     return [
         *_stage_differences(saved.get("stages", {}), now["stages"]),
         *_source_differences(saved.get("sources", {}), now["sources"]),
+        *_partition_differences(saved.get("partitioned", {}), now.get("partitioned", {})),
     ]
+
+
+def _partition_differences(saved: Mapping[str, int], now: Mapping[str, int]) -> Iterator[Difference]:
+    """Keys are in other partitions when there are more of them."""
+    for name, count in saved.items():
+        if now.get(name, count) != count:
+            yield Difference(name, "partitions", str(count), str(now[name]))
 
 
 def _stage_differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:

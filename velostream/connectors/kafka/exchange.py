@@ -32,6 +32,7 @@ from velostream.connectors.kafka.exchange_topic import (
     Trimmer,
     connection_settings,
     delete_before,
+    delete_earlier,
     open_topic,
 )
 from velostream.connectors.kafka.producer import TransactionalProducer
@@ -79,8 +80,11 @@ class ExchangeSink(Sink):
         self._transaction = transaction
 
     def open(self, schema: pa.Schema, bounded: bool, resume: Any = None) -> ExchangeWriter:
-        """See the base class. The topic is made when it is missing."""
+        """See the base class. The topic is made when it is missing; one of the tasks deletes those of earlier
+        runs."""
         assert self._transaction is not None, "join() comes first"
+        if self.task.number == 0 and self.task.run > 1:
+            delete_earlier(self.topic, connection_settings(self.settings))
         return self.writer(schema, self._transaction.producer)
 
     def writer(self, schema: pa.Schema, producer: TransactionalProducer) -> ExchangeWriter:

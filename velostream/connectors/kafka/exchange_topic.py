@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
+from aiokafka.errors import KafkaError
 
-from velostream.connectors.kafka.client import admin
+from velostream.connectors.kafka.client import admin, topic_partitions
 from velostream.connectors.kafka.settings import SETTINGS, ClientSettings
 from velostream.connectors.kafka.topics import CreateTopic, find_topic
 from velostream.errors import ConnectorError
@@ -38,6 +40,29 @@ def open_topic(topic: str, tasks: int, settings: ClientSettings) -> None:
             f"topic '{topic}' at {settings.brokers} has {found} partitions, and the job has {tasks} tasks",
             hint=f"set processor.tasks={found}, or begin afresh with state=reset",
         )
+
+
+def delete_earlier(topic: str, settings: ClientSettings) -> None:
+    """Delete the topics of the same exchange that earlier runs had: the run is the last part of the name.
+
+    What they hold only takes room, so a broker that does not let them be deleted is no error.
+    """
+    submit(_delete_earlier(topic, settings)).result()
+
+
+async def _delete_earlier(topic: str, settings: ClientSettings) -> None:
+    exchange, _, run = topic.rpartition("-")
+    async with admin(settings) as client:
+        earlier = [
+            name
+            for name in await topic_partitions(client)
+            if (parts := name.rpartition("-"))[0] == exchange
+            and parts[2].isdecimal()
+            and int(parts[2]) < int(run)
+        ]
+        if earlier:
+            with suppress(KafkaError):
+                await client.delete_topics(earlier)
 
 
 async def delete_before(place: TopicPartition, offset: int, settings: ClientSettings) -> None:

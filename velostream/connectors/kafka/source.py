@@ -301,6 +301,10 @@ class KafkaSource(Source):
     def partitioned_by(self) -> tuple[str, ...]:
         return tuple(self.config.partitioned_by)
 
+    @property
+    def partition_count(self) -> int:
+        return len(self._all_partitions)
+
     def share(self, task: Task) -> None:
         counts = Counter(tp.topic for tp in self._all_partitions)
         for topic, count in counts.items():

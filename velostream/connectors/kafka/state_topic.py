@@ -93,6 +93,7 @@ class StateTopic:
     def load(self) -> Iterator[tuple[str, bytes]]:
         """All files that are there: names and bytes, those of one name in order."""
         parts = submit(self._read()).result()
+        logger.info("read the state in topic '%s': %d KiB", self._name, sum(map(len, parts.values())) >> 10)
         by_place = {}
         for key, data in parts.items():
             name, _, number = key.decode().rpartition("/")
@@ -133,7 +134,4 @@ class StateTopic:
                 await asyncio.sleep(0)
         finally:
             await consumer.stop()
-        logger.warning(
-            "took the state from topic '%s': %d KiB", self._name, sum(map(len, parts.values())) >> 10
-        )
         return parts

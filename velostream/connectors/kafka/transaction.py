@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -31,6 +34,8 @@ from velostream.loop import submit
 if TYPE_CHECKING:
     from velostream.connectors.kafka.membership import Membership
     from velostream.connectors.kafka.producer import TransactionalProducer
+
+logger = logging.getLogger("velostream.kafka")
 
 # How long a coordinator may be away when a job starts.
 START_SECONDS = 60.0
@@ -109,7 +114,7 @@ class KafkaTransaction(Transaction):
 
         task = self._task
         assert task is not None, "divide() comes first"
-        topic = f"{self._job}-{query}-{task.run}"
+        topic = f"{self._job}-{_in_topic(query)}-{task.run}"
         sink = ExchangeSink(name, topic, self._settings, task, split)
         sink.join(self)
         return sink, ExchangeSource(name, topic, self._settings, task, schema, bounded)
@@ -190,9 +195,14 @@ class KafkaTransaction(Transaction):
         return "" if self._task is None else f"{self._task.run}/"
 
     def saved(self) -> Iterator[tuple[str, bytes]]:
+        size = 0
         for name, data in self._state.load():
             if name.startswith(self._prefix):
+                size += len(data)
                 yield name.removeprefix(self._prefix), data
+        # That a task's state comes with it is no news.
+        level = logging.WARNING if self._task is None else logging.INFO
+        logger.log(level, "took the state from topic '%s': %d KiB", self._state_name, size >> 10)
 
     def _note_stale(self) -> None:
         for name, data in self._state.load():
@@ -209,3 +219,13 @@ class KafkaTransaction(Transaction):
             membership, self._membership = self._membership, None
             if membership is not None:
                 membership.close()
+
+
+def _in_topic(query: str) -> str:
+    """The name of a query as a part of a topic's name, for which Kafka has fewer letters.
+
+    >>> _in_topic("bars"), _in_topic("my bars")
+    ('bars', 'my_bars-caf226ee')
+    """
+    plain = re.sub(r"[^A-Za-z0-9._]", "_", query)
+    return plain if plain == query else f"{plain}-{hashlib.sha256(query.encode()).hexdigest()[:8]}"
