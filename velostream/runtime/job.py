@@ -265,6 +265,10 @@ class Job:
         self._dataflow = Dataflow(stages, config.key_groups, self._memory)
         if self._saves(prepared):
             self._saved = SavedState(self.config, prepared.plan, prepared.sources, stages, transaction)
+        if self._task is not None:
+            # Tasks of one process are pinned side by side.
+            first = self._task.number * lanes % len(cpus)
+            cpus = cpus[first:] + cpus[:first]
         pinned = config.affinity and config.version == "v2" and CAN_PIN
         self._lanes = make_lanes(self.config.name, lanes, cpus, pinned, self._lane_error)
         self._threads = list(dict.fromkeys(lane.thread for lane in self._lanes))
