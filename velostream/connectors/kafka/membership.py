@@ -1,43 +1,41 @@
-"""One worker at a time: a job's place in a consumer group, held while it writes transactions.
+"""The workers of a job as the members of one group, and the job's tasks dealt among them.
 
-The transactional id alone would let a second worker fence the first one by its mere start. So who wants to
-write joins the job's group first. A member that holds the job keeps it; another one that joins is told who
-that is, leaves and stops. A worker that has died is out when its session ends, and one that starts again
-from the same state folder takes its place at once (static membership, KIP-345).
+A transactional id alone would let whoever starts last fence all others by its mere start. So a worker joins
+the job's group first, and begins only the tasks that it is assigned there. The group's leader deals them
+(`assignor.py`): what a member holds stays with it unless others have fewer, and is given to another one only
+when the member has said that it has given it up, or is out of the group. A worker that has died is out when
+its session ends, and one that starts again in its place (its state folder and slot) has its tasks back at
+once (static membership, KIP-345).
 
-The group has the classic protocol with a protocol type of its own: a member's metadata say what it is and
-whether it holds the job, and every member's assignment is what the holder has said of itself.
+The group has the classic protocol (`group.py`) with a protocol type of its own, and a protocol named by the
+number of tasks: the coordinator refuses members that would divide the job otherwise.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 import os
-import secrets
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import aiokafka.errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.client import ConnectionGroup, CoordinationType
-from aiokafka.protocol.group import (
-    HeartbeatRequest,
-    JoinGroupRequest,
-    LeaveGroupRequest,
-    SyncGroupRequest,
-)
 
-from velostream.connectors.kafka.client import FencedError, client_arguments, connector_error, start
+from velostream.connectors.base import Assignment
+from velostream.connectors.kafka.assignor import Holding, assign, complete_tasks
+from velostream.connectors.kafka.client import client_arguments, connector_error, start
+from velostream.connectors.kafka.group import GroupMember, OutOfGroup, Rebalancing
+from velostream.connectors.kafka.group_messages import Given, Said
+from velostream.connectors.kafka.run_number import RunNumber
 from velostream.connectors.kafka.settings import ClientSettings
-from velostream.errors import ConnectorError
-from velostream.loop import submit
+from velostream.errors import ConnectorError, FencedError, Where
+from velostream.loop import shared_loop, submit
 
 logger = logging.getLogger("velostream.kafka")
 
@@ -49,220 +47,385 @@ BEAT_SECONDS = 1.0
 START_SECONDS = 60.0
 RETRY_SECONDS = 0.1
 CLOSE_SECONDS = 1.0
-PROTOCOL = "velostream"
 
-_MEMBER_ID_REQUIRED = 79
-_FENCED_INSTANCE_ID = 82
-# The coordinator has moved or is loading: it is looked for again.
-_AWAY = (14, 15, 16)
-_ILLEGAL_GENERATION, _UNKNOWN_MEMBER, _REBALANCING = 22, 25, 27
-
-
-class _Lost(Exception):
-    """The group has put this member out, or another one into its place."""
-
-
-class _Again(Exception):
-    """The group begins another generation, or its coordinator moves: join once more."""
+_NOTHING: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
-    """What a member says of itself: a `name` that is equal for all processes of one state folder, and `what`
-    for a person."""
+class WorkerName:
+    """A worker: `name` is equal for all processes that are one after the other in its place, `what` is this
+    process, for a person."""
 
     name: str
     what: str
 
     @classmethod
-    def of(cls, folder: str) -> Worker:
-        """This process, with its state in `folder`."""
+    def of(cls, folder: str, slot: int = 0) -> WorkerName:
+        """This process, with its state in `folder`; `slot` tells workers apart that share the folder."""
         host, path = socket.gethostname(), os.path.abspath(folder)
-        name = hashlib.sha256(f"{host}\0{path}".encode()).hexdigest()[:16]
+        name = hashlib.sha256(f"{host}\0{path}\0{slot}".encode()).hexdigest()[:16]
         return cls(f"velostream-{name}", f"process {os.getpid()} on {host} with its state in '{path}'")
 
 
+def _without(assignment: Assignment | None, tasks: frozenset[int]) -> Assignment | None:
+    return assignment and replace(assignment, tasks=assignment.tasks - tasks)
+
+
 class Membership:
-    """The right to run a job, in the group `group`, for one worker. `open` and `close` come from any thread
-    but the loop's. `on_lost` is called on the loop, once, when another worker has taken over."""
+    """The place of one worker in the group `group` of a job of `tasks` tasks.
+
+    `open` and `close` come from any thread but the loop's, `update` from any. Callbacks come on the loop, in
+    order:
+
+    - `on_assigned` when the assignment has become another one. The worker stops the tasks that are missing in
+      it and says by `update` when it has stopped them, and begins those that are new. Comes from the first
+      `update` on, so that it never overtakes what `open` returns, and no more once the job is complete.
+    - `on_lost` when the worker was silent for longer than its session, or another process took its place. The
+      tasks may be another's: what they have not committed must be dropped.
+      With one task it is called, with a FencedError, only if another worker has taken over, and is the end;
+      if nobody has, the worker goes on and hears nothing of it.
+      With more it is called at once, unless the worker had none. After a FencedError it is to stop all its
+      tasks and say so by `update`: only then it joins again, as a new member, and hears of its next
+      assignment by `on_assigned`. Any other error is the end: workers with another number of tasks run the
+      job.
+
+    With `reset` the job is begun afresh: if nobody holds a task when this worker joins, the group's leader
+    raises the number of the run before it tells anybody. If the job is running already, it is not reset, and
+    a warning says so.
+    """
 
     def __init__(
-        self, settings: ClientSettings, group: str, worker: Worker, on_lost: Callable[[ConnectorError], None]
+        self,
+        settings: ClientSettings,
+        group: str,
+        worker: WorkerName,
+        tasks: int,
+        reset: bool,
+        on_assigned: Callable[[Assignment], None],
+        on_lost: Callable[[ConnectorError], None],
     ) -> None:
         self._settings = settings
         self._group = group
         self._worker = worker
-        # Static for the first time; who has lost its place must not take it back from its successor.
-        self._instance: str | None = worker.name
+        self._tasks = tasks
+        self._reset = reset
+        self._on_assigned = on_assigned
         self._on_lost = on_lost
         self._session = settings.get("session.timeout.ms", SESSION_MS)
+        self._run = RunNumber(settings, group, tasks)
         self._client: AIOKafkaAdminClient | None = None
-        self._beating: asyncio.Task[None] | None = None
-        self._member = ""
-        self._generation = -1
-        self._holds = False
+        self._member: GroupMember | None = None
+        self._staying: asyncio.Task[None] | None = None
+        # The generation whose assignment came last, and whether it was made for a predecessor.
+        self._seen = -1
+        self._inherited = False
+        self._stands_by = False
+        # What the group knows of this member.
+        self._known_holds = self._known_complete = _NOTHING
+        # Under the lock, since `update` comes from any thread: the assignment, None while out of the group,
+        # and what the worker has heard of it; what it has said last that it has begun; what it has begun, is
+        # to begin, or is still stopping.
+        self._lock = threading.Lock()
+        self._now: Assignment | None = None
+        self._told: Assignment | None = None
+        self._begun: frozenset[int] | None = None
+        self._holds = self._complete = _NOTHING
+        self._news = asyncio.Event()
 
-    def open(self) -> None:
-        """Hold the job. Waits for the session of a worker that died. Raises ConnectorError: another one has
-        it, or the brokers do not answer."""
-        submit(self._open()).result()
+    def open(self) -> Assignment:
+        """Join; the first assignment, which may have no tasks while others are still to give them up. Waits
+        for the sessions of workers that died.
+
+        Raises ConnectorError: another worker has the only task, the others have another number of tasks, or
+        the brokers do not answer.
+        """
+        return submit(self._open()).result()
+
+    def update(self, holds: frozenset[int], complete: frozenset[int]) -> None:
+        """Say which tasks this worker has begun and not stopped, and which of them are complete.
+
+        The group hears at once of a task that was given up, and when all tasks that this worker is assigned
+        are complete. A task that was begun and is missing now, though it is assigned, is given up too: the
+        group assigns it anew, if need be to this worker again.
+        """
+        with self._lock:
+            assigned = _NOTHING if self._now is None else self._now.tasks
+            given_up = assigned & (self._begun or _NOTHING) - holds
+            self._now = _without(self._now, given_up)
+            self._told = _without(self._told, given_up)
+            self._begun = holds
+            self._holds = holds | (assigned - given_up)
+            self._complete = complete & self._holds
+        shared_loop().call_soon_threadsafe(self._hear)
 
     def close(self) -> None:
-        """Give the job up, so that another worker need not wait; may be called twice."""
+        """Leave, so that the others need not wait; may be called twice. The tasks must have been stopped."""
         submit(self._close()).result()
 
     # --- on the loop ------------------------------------------------------------------------------
 
-    async def _open(self) -> None:
+    async def _open(self) -> Assignment:
         arguments = client_arguments(self._settings, "admin")
         # The answer to joining comes when all members have joined, or their sessions are over.
         arguments["request_timeout_ms"] = self._session + arguments.get("request_timeout_ms", 40_000)
         self._client = await start(AIOKafkaAdminClient(**arguments), self._settings)
+        self._member = self._new_member(self._worker.name)
         try:
-            holder = await self._join_in_time()
+            given = await self._join_in_time()
+            if self._tasks == 1 and not given.tasks:
+                raise ConnectorError(
+                    f"group '{self._group}' at {self._settings.brokers}: the job is run by {given.holder}",
+                    hint="one process runs a job of one task: stop that one first, give this job another "
+                    "name, or set processor.tasks to as many as workers may share the job",
+                )
         except BaseException:
             await self._close()
             raise
-        if not self._holds:
-            await self._close()
-            raise ConnectorError(
-                f"group '{self._group}' at {self._settings.brokers}: the job is run by {holder.what}",
-                hint="one process runs a job: stop that one first, or give this job another name",
-            )
-        self._beating = asyncio.create_task(self._beat())
+        self._told = first = self._now
+        assert first is not None
+        self._staying = asyncio.create_task(self._stay())
+        return first
 
-    async def _join_in_time(self) -> Worker:
+    def _new_member(self, instance: str | None) -> GroupMember:
+        assert self._client is not None
+        return GroupMember(self._client, self._group, f"tasks-{self._tasks}", self._session, instance)
+
+    async def _join_in_time(self) -> Given:
         """Join while the coordinator may still be starting. Raises ConnectorError."""
-        deadline = time.monotonic() + START_SECONDS + self._session / 1000
+        over = time.monotonic() + self._session / 1000
         while True:
+            error: BaseException = kafka_errors.KafkaTimeoutError()
+            lasts = False
             try:
                 return await self._join()
-            except _Lost:
-                self._member = ""
-            except _Again:
+            except OutOfGroup:
+                self._member = self._new_member(self._worker.name)
+            except Rebalancing:
                 pass
+            except kafka_errors.InconsistentGroupProtocolError as exc:
+                # They may be dead, and this one the first of their successors.
+                if time.monotonic() > over:
+                    raise self._divided_otherwise() from exc
             except (kafka_errors.KafkaError, TimeoutError, OSError) as exc:
-                if not getattr(exc, "retriable", True) or time.monotonic() > deadline:
-                    raise connector_error(exc, self._settings, f"joining group '{self._group}'") from exc
-            if time.monotonic() > deadline:
-                error = kafka_errors.KafkaTimeoutError()
-                raise connector_error(error, self._settings, f"joining group '{self._group}'")
+                error = exc
+                lasts = not getattr(exc, "retriable", True)
+            if lasts or time.monotonic() > over + START_SECONDS:
+                raise connector_error(error, self._settings, f"joining group '{self._group}'") from error
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _join(self) -> Worker:
-        """Join the group's next generation; who holds the job in it. Raises _Lost, _Again, KafkaError."""
-        about = {"name": self._worker.name, "what": self._worker.what, "holds": self._holds}
-        metadata = json.dumps(about).encode()
-        joined = await self._send(
-            JoinGroupRequest(
-                self._group,
-                self._session,
-                self._session,
-                self._member,
-                self._instance,
-                PROTOCOL,
-                [(PROTOCOL, metadata)],
-            )
-        )
-        if joined.error_code == _MEMBER_ID_REQUIRED:
-            self._member = joined.member_id
-            raise _Again
-        _check(joined.error_code)
-        self._member, self._generation = joined.member_id, joined.generation_id
-        assignments: list[tuple[str, bytes]] = []
-        if joined.leader_id == joined.member_id:
-            members = {member: json.loads(data) for member, _, data in joined.members}
-            holder = _holder(members, self._member)
-            assignments = [(member, json.dumps(holder).encode()) for member in members]
-        synced = await self._send(
-            SyncGroupRequest(
-                self._group,
-                self._generation,
-                self._member,
-                self._instance,
-                assignments,
-            )
-        )
-        _check(synced.error_code)
-        if not synced.member_assignment:
-            # The leader left before it could say.
-            raise _Again
-        named = json.loads(synced.member_assignment)
-        self._holds = named["name"] == self._worker.name
-        return Worker(named["name"], named["what"])
+    async def _join(self) -> Given:
+        """Join the group's next generation and take what it gives.
 
-    async def _beat(self) -> None:
+        Raises OutOfGroup, Rebalancing, KafkaError, ConnectorError.
+        """
+        member = self._member
+        assert member is not None
+        with self._lock:
+            said = self._say()
+        data = await member.join(said.encode(), self._lead)
+        self._seen = member.generation
+        if not data:
+            # The leader left before it could say.
+            raise Rebalancing
+        given = Given.decode(data)
+        self._inherited = given.member != member.id
+        if self._inherited and self._reset:
+            # What the predecessor had is not to be gone on with, unless others run the job.
+            raise Rebalancing
+        self._take(said, given)
+        return given
+
+    def _say(self) -> Said:
+        now = self._now
+        if now is None:
+            # A new member, whatever its worker still has of an earlier one.
+            return Said(self._worker.what, self._seen, _NOTHING, _NOTHING, _NOTHING, False, self._reset)
+        return Said(
+            what=self._worker.what,
+            seen=self._seen,
+            holds=self._holds,
+            stopping=self._holds - now.tasks,
+            complete=self._complete,
+            over=now.complete,
+            reset=self._reset,
+        )
+
+    async def _lead(self, members: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """What each member is given."""
+        assert self._client is not None
+        said = {member: Said.decode(data) for member, data in members.items()}
+        run = await self._run.read(self._client)
+        afresh = any(one.reset for one in said.values()) and not any(one.holds for one in said.values())
+        if afresh:
+            run += 1
+            await self._run.commit(self._client, run)
+        holdings = {member: Holding(one.holds, one.stopping, one.complete) for member, one in said.items()}
+        shares = assign(holdings, self._tasks)
+        finished = len(complete_tasks(holdings)) == self._tasks or any(one.over for one in said.values())
+        holder = next((said[member].what for member in shares if 0 in shares[member].tasks), "")
+        return {
+            member: Given(
+                member=member,
+                tasks=share.tasks,
+                quota=share.quota,
+                run=run,
+                afresh=afresh,
+                complete=finished and not afresh,
+                workers=len(shares),
+                holder=holder,
+            ).encode()
+            for member, share in shares.items()
+        }
+
+    def _take(self, said: Said, given: Given) -> None:
+        with self._lock:
+            self._now = Assignment(given.tasks, given.run, given.complete, given.workers)
+            self._holds |= given.tasks
+        self._known_holds, self._known_complete = said.holds | given.tasks, said.complete
+        if self._reset and not given.afresh:
+            logger.warning(
+                "group '%s': the job runs already, and this worker does not begin it afresh: "
+                "for that, stop all of its workers first",
+                self._group,
+            )
+        self._reset = False
+        if not (given.tasks or given.quota or given.complete or self._stands_by) and self._tasks > 1:
+            self._stands_by = True
+            logger.warning(
+                "group '%s': its %d workers are more than there are tasks to be done (processor.tasks=%d): "
+                "this one stands by, and takes over when another one ends",
+                self._group,
+                given.workers,
+                self._tasks,
+            )
+
+    @property
+    def _owes(self) -> bool:
+        """Whether the group must know what it does not know yet."""
+        with self._lock:
+            now = self._now
+            freed = self._known_holds - self._holds
+            news = self._complete - self._known_complete
+        if now is None or now.complete:
+            return False
+        return self._inherited or bool(freed or (news and now.tasks <= self._complete))
+
+    async def _stay(self) -> None:
         """Stay a member. A broker that is away is waited for: meanwhile nobody else can join either."""
+        assert self._member is not None
         joins = False
         while True:
-            if not joins:
-                await asyncio.sleep(min(BEAT_SECONDS, self._session / 10_000))
             try:
-                if joins:
-                    holder = await self._join()
-                    if not self._holds:
-                        self._lose(f"by {holder.what}")
-                        return
+                if joins or self._owes:
+                    joins = True
+                    given = await self._join()
                     joins = False
-                else:
-                    beat = await self._send(HeartbeatRequest(self._group, self._generation, self._member))
-                    _check(beat.error_code)
-            except _Again:
+                    if self._tasks == 1 and not self._goes_on:
+                        self._lose(given)
+                        return
+                    self._tell()
+                    continue
+                await self._pause()
+                if not self._owes:
+                    await self._member.beat()
+            except Rebalancing:
                 joins = True
                 await asyncio.sleep(RETRY_SECONDS)
-            except _Lost:
-                # Silent for too long. Whoever has taken over meanwhile keeps the job; if nobody has, it goes
-                # on here, under another name: the old one may be a successor's of the same state folder.
-                joins, self._holds, self._member, self._instance = True, False, "", None
-                name = f"{self._worker.name}-{secrets.token_hex(4)}"
-                self._worker = Worker(name, self._worker.what)
-            except (kafka_errors.KafkaError, TimeoutError, OSError) as exc:
+            except OutOfGroup:
+                joins = True
+                if not await self._drop_out():
+                    return
+            except kafka_errors.InconsistentGroupProtocolError:
+                self._end(self._divided_otherwise())
+                return
+            except (kafka_errors.KafkaError, ConnectorError, TimeoutError, OSError) as exc:
                 logger.debug("group '%s': %r", self._group, exc)
                 await asyncio.sleep(RETRY_SECONDS)
 
-    def _lose(self, whom: str) -> None:
-        self._on_lost(
-            FencedError(
-                f"group '{self._group}' at {self._settings.brokers}: the job was taken over {whom}, "
-                f"since this process was silent for longer than {self._session / 1000:g} s",
-                hint="what this one has not committed is dropped; the other one goes on",
-            )
+    async def _pause(self) -> None:
+        """Until the next beat is due, or there is news."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(BEAT_SECONDS, self._session / 10_000)):
+                await self._news.wait()
+        self._news.clear()
+
+    def _hear(self) -> None:
+        self._tell()
+        self._news.set()
+
+    def _tell(self) -> None:
+        with self._lock:
+            now, told = self._now, self._told
+            if self._begun is None or now is None or now == told or (told is not None and told.complete):
+                return
+            self._told = now
+        self._on_assigned(now)
+
+    async def _drop_out(self) -> bool:
+        """Put out of the group, prepare to join again, under no name: the old one may be a successor's by
+        now, from whom its place must not be taken back. False: there is nothing to join for.
+
+        With one task the worker hears nothing: if nobody has taken over, it goes on.
+        """
+        with self._lock:
+            now, self._now = self._now, None
+            held = self._holds
+            if self._tasks > 1 and held:
+                self._told = None
+        if now is not None and now.complete:
+            return False
+        self._member = self._new_member(None)
+        self._inherited = False
+        if self._tasks > 1 and held:
+            self._on_lost(self._fenced("this worker may have lost its tasks to others"))
+            while self._holds:
+                await self._news.wait()
+                self._news.clear()
+        return True
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether a worker that has the only task still has it."""
+        now, told = self._now, self._told
+        assert now is not None and told is not None
+        return bool(now.tasks) and now.run == told.run
+
+    def _lose(self, given: Given) -> None:
+        whom = "a worker that began it afresh" if given.tasks else given.holder
+        self._end(self._fenced(f"the job was taken over by {whom}"))
+
+    def _end(self, error: ConnectorError) -> None:
+        with self._lock:
+            self._now = None
+        self._on_lost(error)
+
+    def _fenced(self, what: str) -> FencedError:
+        return FencedError(
+            f"group '{self._group}' at {self._settings.brokers}: {what}, "
+            f"since this process was silent for longer than {self._session / 1000:g} s",
+            hint="what this one has not committed is dropped; the other one goes on",
         )
 
-    async def _send(self, request: Any) -> Any:
-        """The group coordinator's answer. Raises KafkaError."""
-        assert self._client is not None
-        client = self._client._client
-        node = await client.coordinator_lookup(CoordinationType.GROUP, self._group)
-        if not await client.ready(node, group=ConnectionGroup.COORDINATION):
-            raise kafka_errors.NodeNotReadyError(node)
-        return await client.send(node, request, group=ConnectionGroup.COORDINATION)
+    def _divided_otherwise(self) -> ConnectorError:
+        return ConnectorError(
+            f"group '{self._group}' at {self._settings.brokers} has members that do not divide the job into "
+            f"{self._tasks} task{'s' * (self._tasks > 1)}",
+            where=Where(key="processor.tasks"),
+            hint="start all workers of a job with the same number, and stop them all before it is changed",
+        )
 
     async def _close(self) -> None:
-        client, task = self._client, self._beating
+        client, member, staying = self._client, self._member, self._staying
         if client is None:
             return
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
-        if self._member:
+        if staying is not None:
+            staying.cancel()
+            await asyncio.wait([staying])
+        if member is not None:
             with suppress(kafka_errors.KafkaError, TimeoutError, OSError):
-                leaving = self._send(LeaveGroupRequest(self._group, self._member))
-                await asyncio.wait_for(leaving, CLOSE_SECONDS)
-        self._client = self._beating = None
-        self._member, self._holds = "", False
+                await asyncio.wait_for(member.leave(), CLOSE_SECONDS)
+        self._client = self._member = self._staying = None
+        with self._lock:
+            self._now = self._told = None
+            self._holds = self._complete = _NOTHING
         await client.close()
-
-
-def _check(code: int) -> None:
-    if code in (_UNKNOWN_MEMBER, _FENCED_INSTANCE_ID):
-        raise _Lost
-    if code in (_ILLEGAL_GENERATION, _REBALANCING, *_AWAY):
-        raise _Again
-    if code:
-        raise kafka_errors.for_code(code)()
-
-
-def _holder(members: dict[str, dict[str, Any]], leader: str) -> dict[str, Any]:
-    """Who holds the job of these members: who held it, else who leads them."""
-    return next((about for about in members.values() if about["holds"]), members[leader])
