@@ -127,7 +127,7 @@ def test_a_batch_that_the_broker_does_not_take_is_the_error_of_every_later_call(
 def test_a_batch_above_max_request_size_is_not_sent(kafka_address: str, topics: Topics) -> None:
     producer = producer_of(kafka_address, max_request_size=1000)
 
-    with pytest.raises(ConnectorError, match="above max.request.size") as error:
+    with pytest.raises(ConnectorError, match=r"above max\.request\.size") as error:
         producer.send("any", 0, record_batch(b"x" * 2000), 1)
     assert error.value.final
     producer.close()

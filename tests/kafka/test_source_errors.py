@@ -188,7 +188,9 @@ def test_a_topic_that_is_not_to_be_read_fails_the_job() -> None:
         ]
         for future in topics.admin.create_acls(bindings).values():
             future.result(SECONDS)
-        report = make(SQL, {"t": live(topics.address, topic)}).run()
+        # That it stays so, however long one waits, needs no try.
+        failure = FailureConfig("retry_with_backoff", backoff="1h", max_backoff="1h")
+        report = make(SQL, {"t": live(topics.address, topic)}, failure=failure).run()
         assert report.state == "failed"
         assert f"reading topic '{topic}'" in (report.error or "")
         assert "the broker does not allow it" in (report.error or "")

@@ -357,6 +357,18 @@ def test_what_was_given_up_is_not_tried_by_others() -> None:
     assert [(trouble.what, trouble.tries) for trouble in calls.troubles] == [("sink 'a'", 2)]
 
 
+def test_an_error_that_would_come_again_is_not_tried_again() -> None:
+    calls, made = strategy(max_retries=9, max_backoff="1ms"), []
+
+    def write() -> None:
+        made.append(1)
+        raise ConnectorError("not now" if len(made) == 1 else "not allowed", final=len(made) > 1)
+
+    with pytest.raises(ConnectorError, match="not allowed"):
+        calls.call("sink 'a'", write)
+    assert [(trouble.tries, trouble.given_up) for trouble in calls.troubles] == [(2, True)]
+
+
 def test_a_call_that_succeeds_leaves_the_trouble_of_another() -> None:
     calls = strategy(max_retries=100_000, max_backoff="1ms")
     failed, done = threading.Event(), threading.Event()

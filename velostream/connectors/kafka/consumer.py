@@ -273,6 +273,7 @@ class TopicConsumer:
                 f"'{tp.topic}-{tp.partition}' {there}, and is to be read from offset {offset}",
                 hint="what is between is lost; set options.auto.offset.reset to 'earliest' or 'latest' "
                 "to go on there",
+                final=True,
             ),
             [tp],
             REFUSED_SECONDS,
@@ -391,7 +392,7 @@ class TopicConsumer:
     def _grow(self, how: str) -> None:
         """There is more to read than when the job began: it must not go on as if that were all."""
         hint = "start the job again: it goes on where it is, and reads what is new from its first record"
-        self._grown = ConnectorError(how, hint=hint)
+        self._grown = ConnectorError(how, hint=hint, final=True)
         self._fail(self._grown)
 
     # --- committing -----------------------------------------------------------------------------

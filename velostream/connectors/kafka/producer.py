@@ -150,6 +150,7 @@ class BatchProducer:
             raise ConnectorError(
                 f"topic '{topic}': a record batch of {len(data)} bytes is above max.request.size",
                 hint="raise max.request.size, or lower batch.size",
+                final=True,
             )
         batch = PrebuiltBatch(data, records, self._transactional_id is not None)
         return _Outgoing(topic, partition, batch, epoch, time.monotonic())
@@ -296,6 +297,8 @@ class BatchProducer:
             self._changed.notify_all()
 
     def _fail(self, error: ConnectorError) -> None:
+        # It stays.
+        error.final = True
         with self._changed:
             self._error = self._error or error
             self._changed.notify_all()

@@ -78,6 +78,7 @@ class KafkaBlock(Block):
             raise ConnectorError(
                 f"'{self._partition}' has a record batch that cannot be read: {exc}",
                 hint="see whether the broker's disk is sound; start=offsets reads on behind it",
+                final=True,
             ) from exc
         return messages if self._until is None else messages.until(self._until)
 
