@@ -48,7 +48,11 @@ def merged_report(
         bytes_in=sum(report.bytes_in for report in found),
         queries=_by_name(report.queries for report in found),
         stages=_shares(_by_name(report.stages for report in found)),
-        lanes=[{"task": task, **lane} for task, report in reports for lane in report.lanes],
+        lanes=[
+            {"task": task, **lane} if config.processor.tasks > 1 else lane
+            for task, report in reports
+            for lane in report.lanes
+        ],
         sinks=_by_name(report.sinks for report in found),
         resumed_epoch=max((report.resumed_epoch for report in found), default=0),
         epochs=max((report.epochs for report in found), default=0),

@@ -132,10 +132,8 @@ class Worker:
         """Check the job and join its group; returns when the first tasks run (or have failed to). Raises as
         `Job.start`."""
         self._prepared = self._prepared or prepare(self.config)
-        if self.config.processor.tasks > 1:
-            first = self._join(self._prepared)
-        else:
-            first = Assignment(frozenset({0}), 1, False, 1)
+        self._group = self._find_group(self._prepared)
+        first = Assignment(frozenset({0}), 1, False, 1) if self._group is None else self._group.open()
         self.state = JobState.PAUSED if self._held else JobState.RUNNING
         self._assign(first)
         if self._error is not None and not self._over:
@@ -213,20 +211,25 @@ class Worker:
 
     # --- the group ----------------------------------------------------------------------------------------
 
-    def _join(self, prepared: Prepared) -> Assignment:
-        config = self.config
+    def _find_group(self, prepared: Prepared) -> Group | None:
+        """The group to join; None where nobody else can work on the job, or its transaction sees to that."""
+        config, tasks = self.config, self.config.processor.tasks
         transaction = join_transaction(
-            config.name, prepared.promises, prepared.sources, prepared.sinks, config.processor.tasks
+            config.name, prepared.promises, prepared.sources, prepared.sinks, tasks
         )
+        if tasks == 1:
+            found = [source.transaction(config.name) for source in prepared.sources.values()]
+            if transaction is not None or None in found or not config.state.path:
+                return None
+            transaction = found[0]
         assert transaction is not None
-        self._group = transaction.group(
+        return transaction.group(
             Path(config.state.path),
-            config.processor.tasks,
-            config.state.start == RESET,
+            tasks,
+            config.state.start == RESET and tasks > 1,
             lambda assignment: self._events.put(_Assigned(assignment)),
             lambda error: self._events.put(_Lost(error)),
         )
-        return self._group.open()
 
     def _tell(self) -> None:
         """Let the group know what this worker holds."""
@@ -353,11 +356,11 @@ class Worker:
             return  # it was given up or dropped
         again = task in self._again
         self._note(task, job)
-        if job.state is JobState.COMPLETED:
+        if job.state is JobState.COMPLETED and self.config.processor.tasks == 1:
+            self._end(None, JobState.COMPLETED)
+        elif job.state is JobState.COMPLETED:
             self._complete.add(task)
             self._tell()
-            if self._group is None:
-                self._end(None, JobState.COMPLETED)
         elif self._stopping:
             pass
         elif again and job.state is JobState.INTERRUPTED:
@@ -385,7 +388,7 @@ class Worker:
         if self._stopping:
             return
         self._drop("its tasks may be other workers' by now")
-        if isinstance(error, FencedError):
+        if isinstance(error, FencedError) and self.config.processor.tasks > 1:
             logger.warning("job '%s': %s", self.config.name, error.render())
             self._tell()
         else:

@@ -14,7 +14,8 @@ from velostream.errors import ConnectorError
 
 class WorkerPlace:
     """The Group of a job at a cluster: it takes a place in the state folder `folder`, and joins the consumer
-    group `group` as that place's worker. See `Membership` for the rest."""
+    group `group` as that place's worker. A job of one task has one worker, which is in no other's way and
+    needs no place. See `Membership` for the rest."""
 
     def __init__(
         self,
@@ -38,16 +39,16 @@ class WorkerPlace:
 
     @property
     def folder(self) -> Path:
-        """Where this worker keeps what is its own; there from `open` on."""
-        assert self._slot is not None, "open() comes first"
-        return self._slot.path
+        """Where this worker keeps what is its own; known from `open` on."""
+        return self._folder if self._slot is None else self._slot.path
 
     def open(self) -> Assignment:
-        self._slot = Slot.take(self._folder)
+        if self._tasks > 1:
+            self._slot = Slot.take(self._folder)
         self._membership = Membership(
             self._settings,
             self._group,
-            WorkerName.of(str(self._folder), self._slot.number),
+            WorkerName.of(str(self._folder), 0 if self._slot is None else self._slot.number),
             self._tasks,
             self._reset,
             self._on_assigned,
@@ -56,7 +57,7 @@ class WorkerPlace:
         try:
             return self._membership.open()
         except BaseException:
-            self._slot.release()
+            self.close()
             raise
 
     def update(self, holds: frozenset[int], complete: frozenset[int]) -> None:
