@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from threading import Event, Thread
 
 from velostream.config.schema import RESET, RESUME, JobConfig
+from velostream.config.units import parse_bytes
 from velostream.connectors.base import Assignment, Group, Sink, Task
 from velostream.errors import ConnectorError, FencedError, InternalError, VelostreamError
 from velostream.runtime.job import Job, JobState
@@ -318,6 +319,9 @@ class Worker:
         config, name = self.config, f"task-{task}"
         assert self._group is not None
         state = replace(config.state, path=str(self._group.folder / name), start=RESUME)
+        if state.memory_limit:
+            # Whoever holds all tasks stays within it.
+            state.memory_limit = str(parse_bytes(state.memory_limit) // config.processor.tasks)
         failure = config.failure
         if failure.dlq_path:
             path = Path(failure.dlq_path)
