@@ -12,7 +12,7 @@ from velostream.cli.request import Request, unique_name
 from velostream.cli.screen import Screen
 from velostream.cli.words import count, size
 from velostream.config.paths import shown
-from velostream.errors import ConfigError, raise_all, unknown
+from velostream.errors import ConfigError, Where, raise_all, unknown
 
 OPTIONS = {"savepoint.path": "the folder to make; by default a new one in outputs/savepoints/JOB"}
 
@@ -29,7 +29,14 @@ def savepoint(request: Request) -> int:
             for message, hint in (unknown("key", key, OPTIONS) for key in options if key not in OPTIONS)
         ]
     )
-    name, folder = state_folder(request)
+    job = request.compose().job
+    name, folder = job.name, state_folder(job)
+    if job.processor.tasks > 1:
+        raise ConfigError(
+            f"job '{name}' has several tasks, of which no savepoint can be taken",
+            where=Where(key="processor.tasks"),
+            hint="each has its last commit in Kafka; stop the workers to keep all of them where they are",
+        )
     given = options.get("savepoint.path")
     target = Path(given).expanduser() if given else outputs_dir() / "savepoints" / name / unique_name()
     manifest = take_savepoint(folder, target)

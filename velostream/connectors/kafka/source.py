@@ -509,7 +509,7 @@ class KafkaSource(Source):
             "brokers": self._settings.brokers,
             "topic": topics,
             "format": config.format,
-            "partitions": str(len(self._partitions)),
+            "partitions": str(self.partition_count),
             "start": _words(start, config.start_timestamp),
             "reading": "unbounded" if until is None else f"until {_words(until, config.until_timestamp)}",
         }
