@@ -101,8 +101,8 @@ class StateConfig:
     # resume: from the last commit, if there is one; reset: from the beginning, forgetting what is saved;
     # a path: from that savepoint. `state=reset` says the same as `state.start=reset`.
     start: str = RESUME
-    # Bytes that all state in memory may take, in equal parts for its tasks; over it the job fails and says what
-    # grew. Empty: no limit.
+    # Bytes that all state in memory may take, in equal parts for each task; over it the job fails and says
+    # what grew. Empty: no limit.
     memory_limit: str = ""
 
 
