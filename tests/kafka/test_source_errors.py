@@ -21,7 +21,9 @@ from tests.kafka.broker import Broker, free_port
 from tests.kafka.jobs import kafka, live, make, rows_of, run, running, values, wait_for_rows
 from tests.kafka.topics import Record, Topics
 from velostream.config.schema import FailureConfig
+from velostream.connectors.base import Limits, Task
 from velostream.connectors.kafka import consumer
+from velostream.connectors.kafka.source import KafkaSource
 from velostream.errors import ConnectorError
 from velostream.runtime.job import Job
 from velostream.runtime.prepare import prepare
@@ -106,6 +108,47 @@ def test_partitions_that_are_added_are_not_left_out_silently(topics: Topics) -> 
     again = make(SQL, {"t": source})
     with running(again):
         assert wait_for_rows(again, 2) == [(1,), (2,)]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_who_asks_is_told_once_of_partitions_that_are_added_and_reading_goes_on(
+    topics: Topics, number: int
+) -> None:
+    topic = topics.create(partitions=2)
+    told: list[str] = []
+    config = live(topics.address, topic, options={"metadata.max.age.ms": 100})
+    source = KafkaSource("t", config)
+    # One of two tasks: what it reads is not all there was.
+    source.share(Task(number, 2, 1))
+    source.on_growth = told.append
+    reader = source.reader(0, Limits())
+    try:
+        topics.grow(topic, 5)
+        wait_until(lambda: bool(told))
+        topics.produce(topic, [Record(value, partition=number) for value in values([7])])
+        while (block := reader.read()) is not None and not block.size:
+            pass
+        assert block is not None and block.next_offset == 1
+        looking = source._consumer
+        assert looking is not None
+        looked = looking._looked
+        wait_until(lambda: looking._looked > looked)
+    finally:
+        reader.close()
+        source.close()
+    assert told == [f"topic '{topic}' has 5 partitions now, and 2 are read"]
+
+
+def test_a_job_goes_on_when_it_tells_of_what_is_added(topics: Topics) -> None:
+    topic = topics.create(partitions=1)
+    source = live(topics.address, topic, options={"metadata.max.age.ms": 100})
+    told: list[str] = []
+    config = make(SQL, {"t": source}).config
+    with running(Job(config, on_growth=told.append)) as job:
+        topics.grow(topic, 2)
+        wait_until(lambda: bool(told))
+        topics.produce(topic, [Record(value, partition=0) for value in values([1])])
+        assert wait_for_rows(job, 1) == [(1,)]
 
 
 def test_topics_that_come_to_match_are_not_left_out_silently(topics: Topics) -> None:

@@ -173,6 +173,10 @@ class Source(ABC):
     """
 
     Config: ClassVar[type[SourceConfig]]
+    # Called on the loop, once, with what more there is to read than when the source was looked at: partitions
+    # that have come to be. Another instance finds them; this one goes on with those that it has. Set before
+    # the first reader is made; where it is None, reading fails then.
+    on_growth: Callable[[str], None] | None = None
 
     def __init__(self, name: str, config: Any) -> None:
         self.name = name

@@ -7,7 +7,7 @@ the transport how many they are.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -95,6 +95,14 @@ class History(Source):
     @property
     def grows(self) -> bool:
         return self._live.grows
+
+    @property
+    def on_growth(self) -> Callable[[str], None] | None:
+        return self._live.on_growth
+
+    @on_growth.setter
+    def on_growth(self, told: Callable[[str], None] | None) -> None:
+        self._live.on_growth = told
 
     @property
     def inferred(self) -> bool:

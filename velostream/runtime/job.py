@@ -331,6 +331,8 @@ class Job:
         prepared = self._prepared
         assert prepared is not None
         self._bounded = all(source.bounded for source in prepared.sources.values())
+        for source in prepared.sources.values():
+            source.on_growth = self._on_growth
         try:
             for name, outlet in self._all_outlets.items():
                 token = self._saved.token(name) if self._saved is not None else None

@@ -17,14 +17,14 @@ from velostream.connectors.base import Limits, Source
 from velostream.connectors.file.sink import FileSinkConfig
 from velostream.connectors.file.source import FileSourceConfig
 from velostream.connectors.generator import GeneratorSourceConfig
-from velostream.connectors.history import make_source
+from velostream.connectors.history import History, make_source
 from velostream.connectors.memory import MemorySinkConfig
 from velostream.errors import Problems, VelostreamError
 from velostream.runtime.job import Job
 from velostream.runtime.prepare import prepare
 from velostream.testing import scripted as scripted_module
 from velostream.testing.oracle import answer, difference
-from velostream.testing.scripted import SILENCE, ScriptedSourceConfig, Step
+from velostream.testing.scripted import SILENCE, ScriptedSource, ScriptedSourceConfig, Step
 
 SCHEMA = {"id": "BIGINT", "ts": "TIMESTAMP"}
 BARS = """SELECT _window_start AS start, COUNT(*) AS n, SUM(id) AS total FROM t
@@ -274,6 +274,16 @@ def test_positions_are_told_to_the_live_source_alone(tmp_path: Path) -> None:
     assert (first, second) == (f"history:{tmp_path / 'past.ndjson'}", "x")
     source.committed({first: 5, second: 7})
     assert told == [{"x": 7}]
+
+
+def test_it_is_the_live_source_that_grows(tmp_path: Path) -> None:
+    told: list[str] = []
+    live = ScriptedSource("t", scripted({}, {"x": []}))
+    source = History(live, past(tmp_path / "past.ndjson"))
+    source.on_growth = told.append
+    assert live.on_growth is not None and source.on_growth is live.on_growth
+    live.on_growth("more")
+    assert told == ["more"]
 
 
 def test_a_file_of_the_history_that_has_changed_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -49,7 +50,8 @@ class TopicConsumer:
     Its coroutines run on the shared loop; its methods are called from other threads. `group` is where
     positions are committed to, None for nowhere. `max_outage` is how many seconds brokers may be away before
     reading fails, None for ever. With `follows`, partitions and topics (those that `matches`) that come to be
-    later are found, and reading fails.
+    later are found: `on_growth` is told of it on the loop, once; without it reading fails. `counts` has how
+    many partitions each topic has when not all of them are read here.
     """
 
     def __init__(
@@ -62,19 +64,21 @@ class TopicConsumer:
         max_outage: float | None,
         follows: bool,
         matches: Callable[[str], bool] | None,
+        counts: Mapping[str, int] | None = None,
+        on_growth: Callable[[str], None] | None = None,
     ) -> None:
         self._source = source
         self._settings = settings
         self._group = group
         self._partitions = partitions
-        self._counts: dict[str, int] = {}
-        for tp in partitions:
-            self._counts[tp.topic] = self._counts.get(tp.topic, 0) + 1
+        self._counts = counts or Counter(tp.topic for tp in partitions)
         self._fetch_bytes = settings.get("max.partition.fetch.bytes", min(block_bytes, FETCH_BYTES))
         self._ready_bytes = max(self._fetch_bytes, min(block_bytes, READY_BYTES // len(partitions)))
         self._max_outage = max_outage
         self._follows = follows
         self._matches = matches
+        self._on_growth = on_growth
+        self._growth_found = False
         self._max_age = settings.get("metadata.max.age.ms", MAX_AGE_MS) / 1000
         self._queues: dict[TopicPartition, Queue] = {}
         self._consumer: BatchConsumer | None = None
@@ -391,6 +395,11 @@ class TopicConsumer:
 
     def _grow(self, how: str) -> None:
         """There is more to read than when the job began: it must not go on as if that were all."""
+        if self._on_growth is not None:
+            if not self._growth_found:
+                self._growth_found = True
+                self._on_growth(how)
+            return
         hint = "start the job again: it goes on where it is, and reads what is new from its first record"
         self._grown = ConnectorError(how, hint=hint, final=True)
         self._fail(self._grown)

@@ -442,6 +442,8 @@ class KafkaSource(Source):
                 self._max_outage,
                 follows=not self.bounded,
                 matches=self._topics if self.config.topic_pattern else None,
+                counts=Counter(tp.topic for tp in self._all_partitions),
+                on_growth=self.on_growth,
             )
             consumer.open()
             start, until = self._places
