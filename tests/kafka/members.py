@@ -12,6 +12,7 @@ import pytest
 from tests.kafka.topics import Topics
 from velostream.connectors.base import Assignment
 from velostream.connectors.kafka.client import client_settings
+from velostream.connectors.kafka.group import Lead
 from velostream.connectors.kafka.membership import Membership, WorkerName
 from velostream.errors import ConnectorError
 from velostream.loop import submit
@@ -96,6 +97,20 @@ class Member:
             for task in self.tasks:
                 del self._held.holders[task]
             self.tasks = frozenset()
+
+    def watch_joining(self) -> threading.Event:
+        """Set when it joins another generation."""
+        joins = threading.Event()
+        member = self.membership._member
+        assert member is not None
+        join = member.join
+
+        async def tell(said: bytes, lead: Lead) -> bytes:
+            joins.set()
+            return await join(said, lead)
+
+        setattr(member, "join", tell)  # noqa: B010  (mypy takes no assignment to a method)
+        return joins
 
     def fall_silent(self) -> Callable[[], None]:
         """Say nothing to the group any more, as a process that is stopped; what lets it go on."""

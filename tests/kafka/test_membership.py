@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kafka.broker import Broker
 from tests.kafka.chaos import wait_for
 from tests.kafka.members import Group, Member
 from tests.kafka.members import member as member
@@ -278,6 +279,40 @@ def test_a_worker_that_comes_and_goes_moves_no_more_than_its_share(member: Group
     for one, tasks in kept.items():
         assert all(assignment.tasks.issuperset(tasks) for assignment in one.assigned[seen[one] :])
     assert not member.held.shared
+
+
+def test_a_worker_can_leave_while_the_group_waits_for_another_one(member: Group) -> None:
+    first, second, third = (member(folder, tasks=4, session_ms=LONG) for folder in "abc")
+    first.open()
+    second.open()
+    wait_for_even_shares(4, first, second)
+    speak, joins = second.fall_silent(), first.watch_joining()
+    opening = threading.Thread(target=third.open)
+    opening.start()
+    assert joins.wait(30)
+    first.leave()
+    speak()
+    opening.join()
+    wait_for_even_shares(4, second, third)
+    assert not member.held.shared
+
+
+def test_a_broker_that_is_away_for_a_while_moves_no_task(own_broker: Broker) -> None:
+    with Topics(own_broker.address) as topics, Group(topics) as member:
+        first, second = (member(folder, tasks=4) for folder in "ab")
+        first.open()
+        second.open()
+        wait_for_even_shares(4, first, second)
+        heard = [len(one.assigned) for one in (first, second)]
+        own_broker.kill()
+        own_broker.start()
+        third = member("c", tasks=4)
+        third.open()
+        wait_for_even_shares(4, first, second, third)
+        assert not first.errors and not second.errors
+        for one, already in zip((first, second), heard, strict=True):
+            assert all(assignment.tasks >= one.tasks for assignment in one.assigned[already:])
+        assert not member.held.shared
 
 
 def test_workers_that_start_together_share_the_tasks(member: Group) -> None:

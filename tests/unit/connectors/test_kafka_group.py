@@ -19,7 +19,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch, answer: Any) -> int | None:
         return answer
 
     monkeypatch.setattr(group, "send", send)
-    return asyncio.run(group.committed_offset(None, "job-run", "job-state", 0))  # type: ignore[arg-type]
+    return asyncio.run(group.committed_offset(None, "job-run", "job-state", 0))
 
 
 def test_an_offset_is_there_or_not(monkeypatch: pytest.MonkeyPatch) -> None:

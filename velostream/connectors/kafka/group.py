@@ -100,8 +100,11 @@ class GroupMember:
         _check(beat.error_code)
 
     async def leave(self) -> None:
+        """Leave, also while `join` waits for others: brokers answer what comes by one connection in order, so
+        this goes by another one."""
         if self.id:
-            await send(self._client, self._name, LeaveGroupRequest(self._name, self.id))
+            request = LeaveGroupRequest(self._name, self.id)
+            await send(self._client, self._name, request, ConnectionGroup.DEFAULT)
 
 
 def _check(code: int) -> None:
@@ -113,13 +116,15 @@ def _check(code: int) -> None:
         raise kafka_errors.for_code(code)()
 
 
-async def send(client: AIOKafkaAdminClient, group: str, request: Any) -> Any:
+async def send(
+    client: AIOKafkaAdminClient, group: str, request: Any, connection: int = ConnectionGroup.COORDINATION
+) -> Any:
     """The answer of the group's coordinator, whatever its error code."""
     inner = client._client
     node = await inner.coordinator_lookup(CoordinationType.GROUP, group)
-    if not await inner.ready(node, group=ConnectionGroup.COORDINATION):
+    if not await inner.ready(node, group=connection):
         raise kafka_errors.NodeNotReadyError(node)
-    return await inner.send(node, request, group=ConnectionGroup.COORDINATION)
+    return await inner.send(node, request, group=connection)
 
 
 async def committed_offset(client: AIOKafkaAdminClient, group: str, topic: str, partition: int) -> int | None:

@@ -321,7 +321,7 @@ class Membership:
                     given = await self._join()
                     joins = False
                     if self._tasks == 1 and not self._goes_on:
-                        self._lose(given)
+                        await self._end(self._taken_over(given))
                         return
                     self._tell()
                     continue
@@ -336,7 +336,7 @@ class Membership:
                 if not await self._drop_out():
                     return
             except kafka_errors.InconsistentGroupProtocolError:
-                self._end(self._divided_otherwise())
+                await self._end(self._divided_otherwise())
                 return
             except (kafka_errors.KafkaError, ConnectorError, TimeoutError, OSError) as exc:
                 logger.debug("group '%s': %r", self._group, exc)
@@ -390,14 +390,22 @@ class Membership:
         assert now is not None and told is not None
         return bool(now.tasks) and now.run == told.run
 
-    def _lose(self, given: Given) -> None:
-        whom = "a worker that began it afresh" if given.tasks else given.holder
-        self._end(self._fenced(f"the job was taken over by {whom}"))
-
-    def _end(self, error: ConnectorError) -> None:
+    async def _end(self, error: ConnectorError) -> None:
+        """Be a member no more, for good."""
         with self._lock:
             self._now = None
         self._on_lost(error)
+        await self._leave()
+
+    async def _leave(self) -> None:
+        assert self._member is not None
+        with suppress(kafka_errors.KafkaError, TimeoutError, OSError):
+            await asyncio.wait_for(self._member.leave(), CLOSE_SECONDS)
+        self._member.id = ""
+
+    def _taken_over(self, given: Given) -> FencedError:
+        whom = "a worker that began it afresh" if given.tasks else given.holder
+        return self._fenced(f"the job was taken over by {whom}")
 
     def _fenced(self, what: str) -> FencedError:
         return FencedError(
@@ -415,15 +423,14 @@ class Membership:
         )
 
     async def _close(self) -> None:
-        client, member, staying = self._client, self._member, self._staying
+        client, staying = self._client, self._staying
         if client is None:
             return
         if staying is not None:
             staying.cancel()
             await asyncio.wait([staying])
-        if member is not None:
-            with suppress(kafka_errors.KafkaError, TimeoutError, OSError):
-                await asyncio.wait_for(member.leave(), CLOSE_SECONDS)
+        if self._member is not None:
+            await self._leave()
         self._client = self._member = self._staying = None
         with self._lock:
             self._now = self._told = None
