@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -192,11 +192,14 @@ def _declared_config(stream: DeclaredStream, base: SourceConfig | None, parsed: 
     where = Where.in_text(parsed.text, *stream.span, file=parsed.file) if stream.span else None
     options = dict(stream.options)
     kind = options.pop("kind", options.pop("type", base.kind if base is not None else "file"))
-    config_class = sources[kind].Config
+    try:
+        config_class = sources[kind].Config
+    except ConfigError as error:
+        raise BindError(error.message, where=where, hint=error.hint) from error
     config = base if base is not None and isinstance(base, config_class) else config_class()
     given = {**options, "kind": kind, "schema": {f.name: type_name(f.type) for f in stream.schema.fields}}
     problems: list[VelostreamError] = []
-    made = fit({**asdict(config), **given}, config_class, (stream.name,), problems)
+    made = fit({**vars(config), **given}, config_class, (stream.name,), problems)
     raise_all([BindError(problem.message, where=where, hint=problem.hint) for problem in problems])
     return made  # type: ignore[no-any-return]
 

@@ -56,7 +56,7 @@ def publish(
 def streams_read(config: JobConfig) -> set[str]:
     """Names, in lower case, of the streams that a job's queries read and the job itself does not have."""
     parsed = read_script(config)
-    own = {name.lower() for name in config.sources}
+    own = {name.lower() for name in (*config.sources, *parsed.declared)}
     return {ref.name.lower() for ref in parsed.inputs if ref.path is None} - own
 
 

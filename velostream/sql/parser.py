@@ -139,6 +139,9 @@ class _Script:
         source = statement.select.source
         key = source.stream.text.lower()
         if source.path is None and key in self._known:
+            declared = next((name for name in self.declared if name.lower() == key), None)
+            if declared is not None:
+                self.inputs.setdefault(key, InputRef(declared, None, source.stream.span))
             return
         if key in self._known or (key in self.inputs and self.inputs[key].path != source.path):
             message = f"two inputs are called '{source.stream.text}'"

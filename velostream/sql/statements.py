@@ -84,7 +84,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class InputRef:
-    """A stream that a script reads and does not create; `path` where it was written as a file."""
+    """A stream that a script reads and that no query of it creates; `path` where it was written as a file."""
 
     name: str
     path: str | None
@@ -103,7 +103,7 @@ class DeclaredStream:
 
 @dataclass(frozen=True, slots=True)
 class ParsedScript:
-    """`inputs` are the streams read that no earlier statement creates or declares, each once."""
+    """`inputs` are the streams read that no earlier query creates, each once, declared ones among them."""
 
     text: str
     file: str | None

@@ -12,9 +12,11 @@ from velostream.connectors.channel import Channel, ChannelSourceConfig
 from velostream.connectors.file.sink import FileSinkConfig
 from velostream.connectors.file.source import FileSourceConfig
 from velostream.connectors.generator import GeneratorSourceConfig
-from velostream.connectors.memory import MemorySourceConfig
+from velostream.connectors.memory import MemorySink, MemorySinkConfig, MemorySourceConfig
 from velostream.errors import Problems, VelostreamError
+from velostream.runtime.job import Job
 from velostream.runtime.prepare import prepare
+from velostream.server.streams import streams_read
 
 ROWS = MemorySourceConfig(data=pa.table({"v": [1]}))
 
@@ -64,3 +66,60 @@ def test_a_sink_takes_the_stream_of_its_name_else_the_last(tmp_path: Path) -> No
     sinks["named"] = FileSinkConfig(path=str(tmp_path / "named.ndjson"), stream="A")
     prepared = prepare(JobConfig(sql=sql, sources={"t": ROWS}, sinks=sinks))
     assert prepared.plan.sinks == {"A": "a", "other": "b", "named": "a"}
+
+
+DECLARED = "CREATE STREAM Trades (id BIGINT, price DOUBLE) WITH ('path' = '{path}', 'format' = 'csv');\n"
+
+
+def declared(tmp_path: Path) -> str:
+    path = tmp_path / "trades.csv"
+    path.write_text("id,price\n1,1.5\n2,2.5\n")
+    return DECLARED.format(path=path)
+
+
+def test_a_stream_that_the_script_declares_is_read(tmp_path: Path) -> None:
+    sql = declared(tmp_path) + (
+        "CREATE STREAM dear AS SELECT id, price FROM trades WHERE price > 2;\n"
+        "SELECT id * 10 AS n, price FROM dear"
+    )
+    job = Job(JobConfig(sql=sql, sinks={"out": MemorySinkConfig()}))
+    assert job.run().error is None
+    out = job.sink("out")
+    assert isinstance(out, MemorySink)
+    assert out.table().to_pylist() == [{"n": 20, "price": 2.5}]
+
+
+def test_a_declaration_goes_over_the_configuration_of_its_name(tmp_path: Path) -> None:
+    configured = FileSourceConfig(path="nowhere.ndjson", format="ndjson", event_time="id")
+    sql = declared(tmp_path).replace("id BIGINT", "id TIMESTAMP") + "SELECT * FROM trades"
+    (source,) = prepare(JobConfig(sql=sql, sources={"trades": configured})).sources.values()
+    config = source.config
+    assert (config.path, config.format, config.event_time, config.schema) == (
+        str(tmp_path / "trades.csv"),
+        "csv",
+        "id",
+        {"id": "TIMESTAMP", "price": "DOUBLE"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("'pathh' = 'x.csv'", "query:1:1: unknown key 'pathh' in 't'; did you mean 'path'?"),
+        ("'kind' = 'fiel'", "query:1:1: unknown source 'fiel'; did you mean 'file'?"),
+    ],
+)
+def test_a_wrong_option_of_a_declaration_is_told_with_its_place(options: str, message: str) -> None:
+    with pytest.raises(VelostreamError) as caught:
+        prepare(JobConfig(sql=f"CREATE STREAM t (a INT) WITH ({options}); SELECT a FROM t"))
+    assert caught.value.render().startswith(message)
+
+
+def test_a_declared_stream_that_nobody_reads_is_not_looked_at() -> None:
+    sql = DECLARED.format(path="nowhere.csv") + "SELECT v FROM t"
+    assert list(prepare(JobConfig(sql=sql, sources={"t": ROWS})).sources) == ["t"]
+
+
+def test_a_declared_stream_is_not_asked_of_other_jobs(tmp_path: Path) -> None:
+    sql = declared(tmp_path) + "CREATE STREAM a AS SELECT id FROM trades; SELECT id FROM elsewhere"
+    assert streams_read(JobConfig(sql=sql)) == {"elsewhere"}

@@ -14,14 +14,14 @@ from velostream.sql.statements import InputRef
 from velostream.sql.typenames import parse_type, type_name
 
 
-def test_inputs_are_what_no_earlier_statement_creates() -> None:
+def test_inputs_are_what_no_earlier_query_creates() -> None:
     script = parse(
         "CREATE STREAM a AS SELECT x FROM src;\n"
         "CREATE TABLE b AS SELECT x FROM A;\n"
         "CREATE STREAM d (x INT);\n"
-        "SELECT x FROM b; SELECT x FROM d; SELECT x FROM SRC; SELECT x FROM other"
+        "SELECT x FROM b; SELECT x FROM D; SELECT x FROM d; SELECT x FROM SRC; SELECT x FROM other"
     )
-    assert [ref.name for ref in script.inputs] == ["src", "other"]
+    assert [ref.name for ref in script.inputs] == ["src", "d", "other"]
     assert script.outputs == ("a", "b")
     assert list(script.declared) == ["d"]
 
