@@ -6,13 +6,14 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
+from aiokafka.protocol.group import JoinGroupRequest
 
 from tests.kafka.topics import Topics
 from velostream.connectors.base import Assignment
-from velostream.connectors.kafka.client import client_settings
-from velostream.connectors.kafka.group import Lead
+from velostream.connectors.kafka.client import admin, client_settings
 from velostream.connectors.kafka.membership import Membership, WorkerName
 from velostream.errors import ConnectorError
 from velostream.loop import submit
@@ -99,17 +100,21 @@ class Member:
             self.tasks = frozenset()
 
     def watch_joining(self) -> threading.Event:
-        """Set when it joins another generation."""
+        """Set when it has asked to join another generation."""
         joins = threading.Event()
-        member = self.membership._member
-        assert member is not None
-        join = member.join
+        assert self.membership._client is not None
+        client = self.membership._client._client
+        send = client.send
 
-        async def tell(said: bytes, lead: Lead) -> bytes:
-            joins.set()
-            return await join(said, lead)
+        async def tell(node: int, request: Any, **keys: Any) -> Any:
+            sent = asyncio.ensure_future(send(node, request, **keys))
+            # It runs until it waits for the answer.
+            await asyncio.sleep(0)
+            if isinstance(request, JoinGroupRequest):
+                joins.set()
+            return await sent
 
-        setattr(member, "join", tell)  # noqa: B010  (mypy takes no assignment to a method)
+        client.send = tell
         return joins
 
     def fall_silent(self) -> Callable[[], None]:
@@ -160,6 +165,17 @@ class Group:
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
+
+    def ids(self) -> set[str]:
+        """Those of its members, as the broker has them."""
+        settings = client_settings(self._topics.address, {}, "sinks.out", "sink")
+
+        async def describe() -> Any:
+            async with admin(settings) as client:
+                return await client.describe_consumer_groups([self.name])
+
+        (entry,) = [entry for response in submit(describe()).result(30) for entry in response.groups]
+        return {one[0] for one in entry[5]}
 
     def __call__(self, folder: str, **keys: int) -> Member:
         made = Member(self._topics, self.name, self.held, folder, **keys)  # type: ignore[arg-type]

@@ -290,7 +290,11 @@ def test_a_worker_can_leave_while_the_group_waits_for_another_one(member: Group)
     opening = threading.Thread(target=third.open)
     opening.start()
     assert joins.wait(30)
+    assert first.membership._member is not None
+    known = first.membership._member.id
+    assert known in member.ids()
     first.leave()
+    assert known not in member.ids()
     speak()
     opening.join()
     wait_for_even_shares(4, second, third)

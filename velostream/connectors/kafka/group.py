@@ -100,7 +100,7 @@ class GroupMember:
         _check(beat.error_code)
 
     async def leave(self) -> None:
-        """Leave, also while `join` waits for others: brokers answer what comes by one connection in order, so
+        """Leave. Does not wait while `join` does: a broker answers what comes by one connection in order, so
         this goes by another one."""
         if self.id:
             request = LeaveGroupRequest(self._name, self.id)
