@@ -97,9 +97,10 @@ class Groups:
         self._in_round = False
         # Whether a round has begun at all: the first one does also while nothing changes.
         self._begun = False
-        # What was taken ahead of the next `take`, and its number of rows.
+        # What was taken ahead of the next `take`, its number of rows, and their bytes.
         self._ahead: list[pa.RecordBatch] = []
         self._ahead_rows = 0
+        self._ahead_bytes = 0
         # Not more groups than this have changed since changes were taken: to count them takes O(groups).
         self._most_changed = 0
 
@@ -134,9 +135,10 @@ class Groups:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory held."""
+        """Bytes of memory held, rows that wait to be saved included."""
         latest = 0 if self.latest is None else self.latest.nbytes
-        return int(self.table.nbytes + self.accumulators.nbytes + latest + 2 * len(self.sent))
+        kept = self.table.nbytes + self.accumulators.nbytes + latest + 2 * len(self.sent)
+        return int(kept + self._ahead_bytes)
 
     # --- saving -------------------------------------------------------------------------------
 
@@ -162,8 +164,10 @@ class Groups:
         if not AHEAD_ROWS <= self._most_changed <= self.table.count - self._ahead_rows:
             return False
         slots = self.table.take_changed(0, 0)
-        self._ahead += map(self._rows, _parts(slots))
+        taken = list(map(self._rows, _parts(slots)))
+        self._ahead += taken
         self._ahead_rows += len(slots)
+        self._ahead_bytes += sum(batch.nbytes for batch in taken)
         self._most_changed = 0
         return True
 
@@ -191,7 +195,7 @@ class Groups:
             # A later row of a group stands for the earlier ones.
             rows = [*self._ahead, *map(self._rows, _parts(slots))]
             tables = {f"groups.{part}": batch for part, batch in enumerate(rows)}
-            self._ahead, self._ahead_rows, self._most_changed = [], 0, 0
+            self._ahead, self._ahead_rows, self._ahead_bytes, self._most_changed = [], 0, 0, 0
             for state, seen in distinct.items():
                 for part, chosen in enumerate(_parts(seen.take())):
                     owners, values = seen.pairs(chosen)

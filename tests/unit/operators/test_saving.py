@@ -112,6 +112,20 @@ def test_no_more_rows_are_taken_ahead_than_there_are_groups():
     assert shown(finish(restored(node, changes))) == [("insert", "a", 4, 4), ("insert", "b", 4, 4)]
 
 
+def test_what_was_taken_ahead_is_weighed_until_it_is_saved():
+    node = make()
+    aggregate = Aggregate(node)
+    aggregate.track_changes()
+    with patch.object(groups, "AHEAD_ROWS", 2):
+        send(node, aggregate, ("a", 0, 1), ("b", 0, 1))
+        before = aggregate.nbytes
+        assert aggregate.take_ahead()
+        ahead = aggregate.nbytes - before
+        changes = aggregate.take_changes()
+    assert ahead == next(iter(changes.tables.values())).nbytes > 0
+    assert aggregate.nbytes == before
+
+
 def test_nothing_is_taken_ahead_where_nothing_is_saved():
     node = make()
     aggregate = Aggregate(node)
