@@ -213,11 +213,12 @@ class Topics:
             )
         )
         try:
-            left = set(range(self.partitions(topic)))
+            # Before they are assigned: librdkafka looks for leaders that it does not know after half a second.
+            left = set(consumer.list_topics(topic, SECONDS).topics[topic].partitions)
             consumer.assign([TopicPartition(topic, k, OFFSET_BEGINNING) for k in left])
             records = []
             while left:
-                for message in consumer.consume(10_000, timeout=0.1):
+                for message in consumer.consume(10_000, timeout=0.02):
                     error = message.error()
                     if error is None:
                         records.append(record_of(message))
