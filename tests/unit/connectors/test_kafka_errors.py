@@ -17,6 +17,7 @@ SETTINGS = client_settings("broker:9092", {}, "sinks.out", "sink")
     [
         (kafka_errors.TopicAuthorizationFailedError("bars"), ConnectorError, True),
         (kafka_errors.SaslAuthenticationFailed("who?"), ConnectorError, True),
+        (kafka_errors.InvalidSessionTimeoutError(), ConnectorError, True),
         (kafka_errors.ProducerFenced(), FencedError, True),
         (kafka_errors.UnknownMemberIdError(), FencedError, True),
         (kafka_errors.LeaderNotAvailableError(), ConnectorError, False),

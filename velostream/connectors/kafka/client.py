@@ -197,6 +197,11 @@ _MEANINGS: tuple[tuple[type[BaseException], str, str], ...] = (
         "lower it to the broker's transaction.max.timeout.ms",
     ),
     (
+        kafka_errors.InvalidSessionTimeoutError,
+        "the broker does not allow this session.timeout.ms",
+        "set it within the broker's group.min.session.timeout.ms and group.max.session.timeout.ms",
+    ),
+    (
         kafka_errors.IncompatibleBrokerVersion,
         "the broker is of a version that aiokafka does not speak with",
         "use Apache Kafka 2.5 or later",
@@ -224,6 +229,7 @@ _REFUSALS = (
     kafka_errors.UnsupportedSaslMechanismError,
     kafka_errors.IncompatibleBrokerVersion,
     kafka_errors.InvalidTransactionTimeout,
+    kafka_errors.InvalidSessionTimeoutError,
     ssl.SSLCertVerificationError,
 )
 # The broker also fences who has had a transaction open for too long.
