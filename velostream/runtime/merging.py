@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from velostream.config.schema import JobConfig
+from velostream.runtime.counters import Counters
 from velostream.runtime.report import STAGES, Progress, Report
 
 
@@ -34,7 +35,8 @@ def merged_report(
     end = max((report.begun_at + report.seconds for report in found if report.begun_at), default=0.0)
     ran = sum(report.seconds for report in found)
     seconds = min(end - begun, ran)
-    records = _added([report.records for report in found])
+    # A worker that stood by has had no task.
+    records = _added([Counters().to_dict(), *(report.records for report in found)])
     return Report(
         name=config.name,
         state=state,
@@ -44,7 +46,7 @@ def merged_report(
         seconds=seconds,
         records=records,
         rows_out=sum(report.rows_out for report in found),
-        rate=records.get("in", 0) / seconds if seconds else 0.0,
+        rate=records["in"] / seconds if seconds else 0.0,
         bytes_in=sum(report.bytes_in for report in found),
         queries=_by_name(report.queries for report in found),
         stages=_shares(_by_name(report.stages for report in found)),
