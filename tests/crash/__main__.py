@@ -55,7 +55,7 @@ def main() -> int:
             if asked.on and name not in asked.on:
                 continue
             cases = [case for case in ground.cases if not asked.case or case.name in asked.case]
-            total = Tally("all")
+            total, started = Tally("all"), time.monotonic()
             for case in cases:
                 kills = -(-asked.kills // len(cases))
                 begun = time.monotonic()
@@ -64,7 +64,7 @@ def main() -> int:
                 print(f"{name}: {tally}", file=sys.stderr, flush=True)
                 total.add(tally)
                 _add(table, name, tally, time.monotonic() - begun)
-            _add(table, name, total)
+            _add(table, name, total, time.monotonic() - started)
             bad |= not total.exact
     Console().print(table)
     return 1 if bad else 0

@@ -7,6 +7,7 @@ import itertools
 import shutil
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +153,6 @@ class Kafka(Ground):
         self._out = self._topics.create(partitions=3)
         given = (Record(line, key=symbol.encode()) for symbol, line in trades(records, seed))
         self._topics.produce(self._in, given)
-        self._until = {str(k): end for k, end in enumerate(self._topics.ends(self._in))}
 
     def ends(self) -> tuple[dict[str, Any], dict[str, Any]]:
         at = {"kind": "kafka", "brokers": self._topics.address}
@@ -185,13 +185,27 @@ class Shared(Kafka):
     """Jobs of several tasks, on as many workers as there are."""
 
     cases = SHARED
-    tasks = 4
-    session_ms = 1500
     longest_seconds = 3.0
-    _partitions = itertools.cycle((4, 6))
+
+    def __init__(
+        self, topics: Topics, tasks: int = 4, partitions: Sequence[int] = (4, 6), session_ms: int = 1500
+    ) -> None:
+        super().__init__(topics)
+        self.tasks = tasks
+        self.session_ms = session_ms
+        # Of the input of one job after the other.
+        self._partitions = itertools.cycle(partitions)
 
     def begin(self, case: Case, folder: Path, records: int, seed: int) -> None:
+        self.prepare(case, folder, records, seed)
+        self.feed(records)
+
+    def prepare(self, case: Case, folder: Path, records: int, seed: int) -> None:
+        """Say what the input is; nothing of it is written yet."""
+        import pyarrow as pa
+
         from tests.kafka.topics import Record
+        from velostream.kernels import murmur2_partitions
 
         self.case, self.folder = case, folder
         folder.mkdir(parents=True)
@@ -199,25 +213,36 @@ class Shared(Kafka):
         self._in = self._topics.create(partitions=partitions)
         self._out = self._topics.create(partitions=3)
         self._moves: Counter[int] = Counter()
-        made = trades(records, seed)
-        if case.exchange == "topic":
-            given = [Record(line, partition=at % partitions) for at, (_, line) in enumerate(made)]
+        symbols, lines = zip(*trades(records, seed), strict=True)
+        if case.exchange == "none":
+            chosen = murmur2_partitions(pa.array(symbols, pa.binary()), partitions).tolist()
         else:
-            given = [Record(line, key=symbol.encode()) for symbol, line in made]
-        self._topics.produce(self._in, given)
-        self._until = {str(k): end for k, end in enumerate(self._topics.ends(self._in))}
+            chosen = [at % partitions for at in range(records)]
+        keys = (symbol.encode() for symbol in symbols)
+        self._left = [*map(Record, lines, keys, chosen)]
+        counts = Counter(chosen)
+        self._until = {str(number): counts[number] for number in range(partitions)}
+
+    def feed(self, records: int) -> None:
+        """Write the next of the input."""
+        self._topics.produce(self._in, self._left[:records])
+        del self._left[:records]
 
     def ends(self) -> tuple[dict[str, Any], dict[str, Any]]:
         source, sink = super().ends()
         if self.case.exchange == "none":
             source["partitioned_by"] = ["symbol"]
-        options = {"session.timeout.ms": self.session_ms}
-        return {**source, "until": "offsets", "until_offsets": self._until}, {**sink, "options": options}
+        source |= {"until": "offsets", "until_offsets": self._until}
+        return source, {**sink, "options": {"session.timeout.ms": self.session_ms}}
 
     def config(self, processor: str, worker: int = 0) -> dict[str, Any]:
         config = super().config(processor, worker)
         config["processor"]["tasks"] = self.tasks
-        config["state"]["path"] += f"-{self._moves[worker]}"
+        if moves := self._moves[worker]:
+            config["state"]["path"] += f"-{moves}"
+        else:
+            # Workers of one machine: each finds its place in the folder that is given to all.
+            config["state"]["path"] = str(self.folder / "state")
         return config
 
     def finished(self) -> bool:

@@ -150,7 +150,7 @@ def torture(
 
     Raises AssertionError when a start is refused or fails.
     """
-    rng = random.Random(seed)
+    rng = random.Random(f"{case.name} {seed}")
     tally = Tally(case.name)
     rounds = 0
     while tally.kills < kills:

@@ -2,9 +2,10 @@
 
 Trades come at a share of the rate that the job reaches at most (measured first, unless `--rate` says it), and
 windows of a second close all the time: from file to file and, with a broker, from topic to topic, exactly
-once. Every second the process is looked at from outside: resident memory, descriptors, threads, and how late
-committed windows are by the clock. Ends with a table and a plot, and with exit code 1 when a
-window was wrong, missing or there twice, or when something has grown. Linux only (/proc).
+once, there on as many workers as `--workers` says. Every second the processes are looked at from outside:
+resident memory, descriptors, threads, and how late committed windows are by the clock. Ends with a table and
+a plot, and with exit code 1 when a window was wrong, missing or there twice, or when something has grown.
+Linux only (/proc).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from rich.table import Table
 import velostream
 from velostream.cli.request import all_kinds
 from velostream.config.build import from_mapping
-from velostream.runtime.job import Job
+from velostream.runtime.worker import make_job
 
 if TYPE_CHECKING:
     from tests.kafka.topics import Topics
@@ -118,10 +119,12 @@ class Ground(ABC):
     def rows(self, stopped: threading.Event) -> Iterator[bytes]:
         """Committed rows as they come, until stopped and no more come."""
 
-    def config(self, folder: Path, processor: str, bounded: bool = False) -> dict[str, Any]:
+    def config(self, folder: Path, processor: str, workers: int, bounded: bool = False) -> dict[str, Any]:
         source, sink = self.ends(bounded)
         version, _, partitions = processor.partition(":")
-        lanes = {"partitions": int(partitions)} if partitions else {}
+        lanes: dict[str, Any] = {"partitions": int(partitions)} if partitions else {}
+        if workers > 1:
+            lanes["tasks"] = PARTITIONS
         return {
             "name": f"soak-{self.name.lower()}-{os.getpid()}{'-peak' if bounded else ''}",
             "sql": SQL,
@@ -254,7 +257,7 @@ class Kafka(Ground):
 
 def run_job(config: dict[str, Any], results: Connection) -> None:
     """In a process of its own."""
-    job = Job(from_mapping(config, all_kinds()).job)
+    job = make_job(from_mapping(config, all_kinds()).job)
     signal.signal(signal.SIGTERM, lambda *_: job.stop("SIGTERM"))
     report = job.run()
     results.send((report.state, report.error, report.rate))
@@ -270,27 +273,54 @@ def run_writer(writer: Writer, rate: float, seconds: float, results: Connection)
     results.send(counts)
 
 
-def peak(ground: Ground, folder: Path, processor: str, records: int) -> float:
+class Workers:
+    """Processes that share a job."""
+
+    def __init__(self, ground: Ground, config: dict[str, Any], count: int) -> None:
+        self._name = ground.name
+        self._processes, self._results = [], []
+        for _ in range(count):
+            ours, theirs = SPAWN.Pipe()
+            self._processes.append(SPAWN.Process(target=run_job, args=(config, theirs)))
+            self._results.append(ours)
+        for process in self._processes:
+            process.start()
+        self.pids = [process.pid for process in self._processes if process.pid is not None]
+
+    @property
+    def alive(self) -> bool:
+        return all(process.is_alive() for process in self._processes)
+
+    def said(self) -> str:
+        """What those that have ended have to say."""
+        return "; ".join(str(ours.recv()) for ours in self._results if ours.poll()) or "a process died"
+
+    def end(self, expected: str) -> float:
+        """Wait until all have ended in that state; the sum of their records a second."""
+        total = 0.0
+        for process, ours in zip(self._processes, self._results, strict=True):
+            state, error, rate = ours.recv()
+            process.join()
+            if state != expected:
+                raise SystemExit(f"{self._name}: the job is {state}: {error}")
+            total += rate
+        return total
+
+
+def peak(ground: Ground, folder: Path, processor: str, records: int, workers: int) -> float:
     """Records a second that the job reaches when all of its input is there."""
-    config = ground.config(folder, processor, bounded=True)
+    config = ground.config(folder, processor, workers, bounded=True)
     writer = ground.writer()
     for group in backlog(records):
         writer.write(group)
     writer.finish()
-    ours, theirs = SPAWN.Pipe()
-    process = SPAWN.Process(target=run_job, args=(config, theirs))
-    process.start()
-    state, error, rate = ours.recv()
-    process.join()
-    if state != "completed":
-        raise SystemExit(f"{ground.name}: the job is {state}: {error}")
-    return float(rate)
+    return Workers(ground, config, workers).end("completed")
 
 
 @dataclass
 class Look:
-    """One look at the process. `seconds` since the start, `rss` in MiB, `lag` in seconds: how late the newest
-    row was, or is the next one."""
+    """One look at the processes. `seconds` since the start, `rss` in MiB, `lag` in seconds: how late the
+    newest row was, or is the next one."""
 
     seconds: float
     rss: float
@@ -299,15 +329,15 @@ class Look:
     threads: int
 
     @classmethod
-    def at(cls, pid: int, seconds: float, rows: Rows) -> Look:
-        place = Path(f"/proc/{pid}")
-        pages = int((place / "statm").read_text().split()[1])
+    def at(cls, pids: list[int], seconds: float, rows: Rows) -> Look:
+        places = [Path(f"/proc/{pid}") for pid in pids]
+        pages = sum(int((place / "statm").read_text().split()[1]) for place in places)
         return cls(
             seconds,
             pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
             max(rows.late, time.time() - rows.newest - WINDOW_SECONDS),
-            len(os.listdir(place / "fd")),
-            len(os.listdir(place / "task")),
+            sum(len(os.listdir(place / "fd")) for place in places),
+            sum(len(os.listdir(place / "task")) for place in places),
         )
 
 
@@ -370,41 +400,34 @@ class Rows(threading.Thread):
             self.counts[key] = row["n"]
 
 
-def soak(ground: Ground, folder: Path, processor: str, rate: float, seconds: float) -> Soaked:
+def soak(ground: Ground, folder: Path, processor: str, rate: float, seconds: float, workers: int) -> Soaked:
     soaked = Soaked(ground.name, rate)
-    config = ground.config(folder, processor)
+    config = ground.config(folder, processor, workers)
     rows = Rows(ground)
-    ours, theirs = SPAWN.Pipe()
     written, writing = SPAWN.Pipe()
-    job = SPAWN.Process(target=run_job, args=(config, theirs))
+    jobs = Workers(ground, config, workers)
     writer = SPAWN.Process(target=run_writer, args=(ground.writer(), rate, seconds, writing))
-    job.start()
     writer.start()
     rows.start()
-    assert job.pid is not None
     begun = time.time()
     counts: Counter[int] = Counter()
     while not written.poll(1.0):
-        if not (job.is_alive() and writer.is_alive()):
-            raise SystemExit(
-                f"{ground.name}: ended early: {ours.recv() if ours.poll() else 'the process died'}"
-            )
+        if not (jobs.alive and writer.is_alive()):
+            raise SystemExit(f"{ground.name}: ended early: {jobs.said()}")
         if time.time() - begun > WARM_UP * seconds:
-            soaked.looks.append(Look.at(job.pid, time.time() - begun, rows))
+            soaked.looks.append(Look.at(jobs.pids, time.time() - begun, rows))
     counts = written.recv()
     # The windows of all but the last second are closed by what was written in it.
     last = max(counts)
     deadline = time.time() + 60
-    while rows.newest < last and time.time() < deadline and job.is_alive():
+    while rows.newest < last and time.time() < deadline and jobs.alive:
         time.sleep(0.1)
-    os.kill(job.pid, signal.SIGTERM)
-    state, error, _ = ours.recv()
-    for process in (job, writer):
-        process.join()
+    for pid in jobs.pids:
+        os.kill(pid, signal.SIGTERM)
+    jobs.end("interrupted")
+    writer.join()
     rows.stopped.set()
     rows.join()
-    if state != "interrupted":
-        raise SystemExit(f"{ground.name}: the job is {state}: {error}")
     found: Counter[int] = Counter()
     for (_, second), count in rows.counts.items():
         found[second] += count
@@ -473,6 +496,7 @@ def main() -> int:
     parser.add_argument("--kafka", help="host:port of a broker")
     parser.add_argument("--with-kafka", action="store_true", help="start a broker")
     parser.add_argument("--only-kafka", action="store_true", help="not on files")
+    parser.add_argument("--workers", type=int, default=1, help="of the job on Kafka")
     parser.add_argument("--plot", type=Path, default=Path("soak.png"))
     asked = parser.parse_args()
     results = []
@@ -489,13 +513,18 @@ def main() -> int:
 
             grounds.append(Kafka(stack.enter_context(Topics(address))))
         for ground in grounds:
+            workers = asked.workers if ground.name == Kafka.name else 1
             rate = asked.rate
             if rate is None:
-                most = peak(ground, folder / f"{ground.name}-peak", asked.processor, asked.peak_records)
+                most = peak(
+                    ground, folder / f"{ground.name}-peak", asked.processor, asked.peak_records, workers
+                )
                 print(f"{ground.name}: {most:,.0f} records/s at most", file=sys.stderr, flush=True)
                 rate = asked.share * most
             results.append(
-                soak(ground, folder / f"{ground.name}-soak", asked.processor, rate, asked.minutes * 60)
+                soak(
+                    ground, folder / f"{ground.name}-soak", asked.processor, rate, asked.minutes * 60, workers
+                )
             )
             Console(stderr=True).print(table(results[-1:]))
     Console().print(table(results))

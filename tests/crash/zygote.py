@@ -21,13 +21,13 @@ from velostream import faults
 from velostream.cli.request import all_kinds
 from velostream.config.build import from_mapping
 from velostream.errors import VelostreamError
-from velostream.runtime.job import Job
+from velostream.runtime.worker import make_job
 
 
 def run(config: dict[str, Any], fault: str) -> dict[str, Any]:
     """In the child: the report."""
     faults.arm(fault)
-    job = Job(from_mapping(config, all_kinds()).job)
+    job = make_job(from_mapping(config, all_kinds()).job)
     signal.signal(signal.SIGTERM, lambda *_: job.stop("SIGTERM"))
     try:
         report = job.run()

@@ -16,6 +16,10 @@ from typing import Any
 from tests.crash.cases import COLUMNS, trades
 from tests.crash.processes import Zygote
 from tests.kafka.topics import Record, Topics
+from velostream.connectors.kafka.client import admin, client_settings
+from velostream.connectors.kafka.group_messages import Given, Said
+from velostream.errors import ConnectorError
+from velostream.loop import submit
 
 SECONDS = 60.0
 SQL = """
@@ -31,6 +35,34 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = SECONDS)
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
         time.sleep(0.02)
+
+
+def shares(address: str, group: str) -> dict[int, frozenset[int]]:
+    """The tasks that each member of a job's group was given last, by the member's process."""
+    settings = client_settings(address, {}, "sinks.out", "sink")
+
+    async def describe() -> Any:
+        # librdkafka shows members of consumers' groups only.
+        async with admin(settings) as client:
+            return await client.describe_consumer_groups([group])
+
+    try:
+        (described,) = [entry for response in submit(describe()).result(SECONDS) for entry in response.groups]
+    except ConnectorError:
+        # The first group of a broker has no coordinator yet.
+        return {}
+    *_, members = described[:6]
+    found = {}
+    for member, _, _, said, given in members:
+        if not said:
+            # It is about to join.
+            continue
+        # "process 42 on …"
+        process = int(Said.decode(said).what.split()[1])
+        # What its predecessor was given is not its own yet.
+        own = given and Given.decode(given).member == member
+        found[process] = Given.decode(given).tasks if own else frozenset()
+    return found
 
 
 class Worker:

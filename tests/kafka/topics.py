@@ -19,7 +19,7 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 Headers = Sequence[tuple[str, bytes | None]]
 SECONDS = 30
@@ -140,12 +140,6 @@ class Topics:
             return [place.offset for place in consumer.committed(partitions, SECONDS)]
         finally:
             consumer.close()
-
-    def ends(self, topic: str) -> list[int]:
-        """The offset behind the last record of each partition."""
-        places = [TopicPartition(topic, k) for k in range(self.partitions(topic))]
-        found = self.admin.list_offsets({place: OffsetSpec.latest() for place in places})
-        return [int(found[place].result(SECONDS).offset) for place in places]
 
     def settled(self, group: str, topic: str) -> int:
         """The group's committed offset of partition 0, whatever transaction is open; -1001 where there is
