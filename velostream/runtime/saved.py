@@ -47,7 +47,7 @@ class SavedState:
         partitioned = {
             name: source.partition_count
             for name, source in sources.items()
-            if source.partitioned_by and config.processor.tasks > 1
+            if source.partitioned_by and config.processor.tasks > 1 and operators
         }
         self.description = describe_job(plan, operators, partitioned)
         self.store = StateStore(Path(config.state.path), config.name)

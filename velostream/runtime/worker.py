@@ -384,7 +384,7 @@ class Worker:
 
     def _grow(self, event: _Grown) -> None:
         if self._jobs.get(event.task) is event.job and not self._stopping:
-            logger.warning("job '%s': %s: it is read too", self.config.name, event.how)
+            logger.warning("job '%s': %s: it goes on with all of it", self.config.name, event.how)
             self._again.add(event.task)
             event.job.stop(event.how)
 
