@@ -213,11 +213,14 @@ def test_a_worker_that_was_silent_drops_its_tasks_and_joins_again(member: Group)
     assert first.lost.wait(30)
     assert isinstance(first.errors[0], FencedError)
     assert "this worker may have lost its tasks" in first.errors[0].render()
-    # It is given none before it has dropped what it had.
+    # It is no member before it has dropped what it had.
+    third = member("c", tasks=4)
+    third.open()
+    wait_for_even_shares(4, second, third)
+    assert third.assigned[-1].workers == 2
     assert len(first.assigned) == heard
-    assert len(second.assigned[-1].tasks) == 4
     first.hold(())
-    wait_for_even_shares(4, first, second)
+    wait_for_even_shares(4, first, second, third)
     assert len(first.errors) == 1
 
 
