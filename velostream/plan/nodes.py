@@ -134,7 +134,8 @@ class Stage:
     `stream` is the name under which its rows are known (sinks and later queries take them), or None when
     they go only to the query's second stage. `watermark` is set where lateness is judged: on the rows that
     enter the first stage of a windowed query whose rows come from a source without an exchange between.
-    `updating` says that its rows carry operations (insert, update, delete).
+    `updating` says that its rows carry operations (insert, update, delete). `key` are the columns that the
+    query has declared to be the key of its rows.
     """
 
     id: int
@@ -146,6 +147,7 @@ class Stage:
     stream: str | None = None
     watermark: WatermarkSpec | None = None
     updating: bool = False
+    key: tuple[str, ...] = ()
 
     @property
     def exchange_name(self) -> str:

@@ -145,7 +145,9 @@ class _Builder:
             nodes.append(FilterNode(where, project.input.schema))
         nodes.append(ProjectNode(project.items))
         exchange = Exchange("none", reason="no key: rows stay where they are read")
-        stage = self._stage(stream, origin.input, exchange, nodes, project.schema, stream=stream)
+        stage = self._stage(
+            stream, origin.input, exchange, nodes, project.schema, stream=stream, key=query.key
+        )
         if origin.updating:
             self.stages[-1] = stage = replace(stage, updating=True)
         names = _renamed(project.items)
@@ -230,6 +232,7 @@ class _Builder:
             project.schema,
             stream=stream,
             updating=updating,
+            key=query.key,
         )
         together = _kept(partitioned or keys, _renamed(project.items))
         self.origins[stream] = _Origin(stage.id, origin.bounded, updating, None, together)
@@ -254,9 +257,10 @@ class _Builder:
         stream: str | None = None,
         watermark: WatermarkSpec | None = None,
         updating: bool = False,
+        key: tuple[str, ...] = (),
     ) -> Stage:
         stage = Stage(
-            len(self.stages), query, input, exchange, tuple(nodes), schema, stream, watermark, updating
+            len(self.stages), query, input, exchange, tuple(nodes), schema, stream, watermark, updating, key
         )
         self.stages.append(stage)
         return stage

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -84,6 +85,8 @@ class _QueryBinder:
         self._streams = streams
         self._errors = errors
         self._count = len(errors)
+        # The columns of the PRIMARY KEY.
+        self._key: tuple[str, ...] = ()
 
     def query(self) -> Query | None:
         """The bound query, or None when there were errors."""
@@ -92,7 +95,7 @@ class _QueryBinder:
             return None
         name = self._statement.name.text if self._statement.name is not None else None
         select, kind = self._select, self._statement.kind
-        return Query(name, kind, root, select.emit, dict(select.options), self._statement.span)
+        return Query(name, kind, root, select.emit, dict(select.options), self._key, self._statement.span)
 
     def _try(self, step: Callable[[], T]) -> T | None:
         try:
@@ -157,11 +160,13 @@ class _QueryBinder:
                     self._try(partial(scope.check_qualifier, star.qualifier))
                 outputs += [Output(name, scope.ref(name, star.span), False) for name in scope.starred]
             elif item.alias is not None:
-                outputs.append(Output(item.alias.text, item.expr, True))
+                outputs.append(Output(item.alias.text, item.expr, True, item.key))
             else:
-                outputs.append(Output(self._column_name(item.expr, scope), item.expr, False))
+                outputs.append(Output(self._column_name(item.expr, scope), item.expr, False, item.key))
         names = unique_names(output.name for output in outputs)
-        return [Output(name, o.value, o.is_alias) for name, o in zip(names, outputs, strict=True)]
+        named = [replace(output, name=name) for name, output in zip(names, outputs, strict=True)]
+        self._key = tuple(output.name for output in named if output.is_key)
+        return named
 
     def _column_name(self, node: exp.Expr, scope: Scope) -> str:
         name = column_name(node)

@@ -87,7 +87,8 @@ class SelectParser(WindowParser):
             return SelectItem(star, None, star.span)
         expr = self.parse_expression()
         alias = self._read_alias_name()
-        return SelectItem(expr, alias, self.span_from(first))
+        key = self.take("PRIMARY", "KEY")
+        return SelectItem(expr, alias, self.span_from(first), key)
 
     def _refuse_star_options(self) -> None:
         for word in ("EXCLUDE", "EXCEPT", "REPLACE", "RENAME"):
@@ -98,7 +99,7 @@ class SelectParser(WindowParser):
         if self.take("AS"):
             return self.parse_name("an alias")
         if self._curr.token_type in self.IDENTIFIER_TOKENS and not (
-            self.at("EMIT") or self._at_call_suffix()
+            self.at("EMIT") or self.at("PRIMARY", "KEY") or self._at_call_suffix()
         ):
             return self.parse_name("an alias")
         return None

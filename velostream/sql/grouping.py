@@ -36,11 +36,13 @@ def has_aggregate(node: exp.Expr) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A column of the SELECT list: its name, and the node, or the column that `*` stands for."""
+    """A column of the SELECT list: its name, and the node, or the column that `*` stands for. `is_key`: it is
+    a part of the PRIMARY KEY."""
 
     name: str
     value: exp.Expr | ColumnRef
     is_alias: bool
+    is_key: bool = False
 
 
 class KeyBinder(ScalarBinder):

@@ -107,7 +107,8 @@ Relation = Scan | Filter | Project | Aggregate
 class Query:
     """One statement. `name` is the stream or table that it creates, None for a bare SELECT.
 
-    The tree is Project(Filter?(Aggregate?(Filter?(Scan)))): the outer Filter is HAVING.
+    The tree is Project(Filter?(Aggregate?(Filter?(Scan)))): the outer Filter is HAVING. `key` are the columns
+    of its PRIMARY KEY, in the order of the SELECT list; () where it has none.
     """
 
     name: str | None
@@ -115,6 +116,7 @@ class Query:
     root: Relation
     emit: Choice["changes", "final"] | None
     options: dict[str, str] = field(default_factory=dict)
+    key: tuple[str, ...] = ()
     span: Span | None = field(default=None, compare=False, repr=False)
 
 

@@ -33,9 +33,12 @@ class Star:
 
 @dataclass(frozen=True, slots=True)
 class SelectItem:
+    """`key`: it is followed by PRIMARY KEY."""
+
     expr: exp.Expr | Star
     alias: Name | None
     span: Span
+    key: bool = False
 
 
 @dataclass(frozen=True, slots=True)

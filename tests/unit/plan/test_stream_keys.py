@@ -9,6 +9,7 @@ import pytest
 from velostream.config.schema import JobConfig
 from velostream.connectors.channel import Channel, ChannelSourceConfig
 from velostream.connectors.memory import MemorySinkConfig
+from velostream.errors import VelostreamError
 from velostream.plan.keys import stream_key
 from velostream.runtime.prepare import prepare
 from velostream.sql.schemas import schema_of
@@ -51,3 +52,23 @@ def test_rows_that_are_updated_are_told_apart_by_their_window_too() -> None:
 
     assert key(sql, late="update", out_of_orderness="1s", allowed_lateness="1m") == ("s", "w")
     assert key(sql) == ("s",)
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("SELECT symbol PRIMARY KEY, venue FROM trades", ("symbol",)),
+        ("SELECT venue AS v PRIMARY KEY, ts, UPPER(symbol) AS s PRIMARY KEY FROM trades", ("v", "s")),
+        ("SELECT symbol, venue PRIMARY KEY, COUNT(*) AS n FROM trades GROUP BY symbol, venue", ("venue",)),
+        ("CREATE STREAM a AS SELECT symbol PRIMARY KEY FROM trades; SELECT symbol AS s FROM a", ("s",)),
+        ("CREATE STREAM a AS SELECT symbol PRIMARY KEY, venue FROM trades; SELECT venue FROM a", ()),
+        ("SELECT symbol AS primary, venue key FROM trades", ()),
+    ],
+)
+def test_a_primary_key_is_the_key_whatever_the_groups_are(sql: str, expected: tuple[str, ...]) -> None:
+    assert key(sql) == expected
+
+
+def test_a_star_has_no_primary_key() -> None:
+    with pytest.raises(VelostreamError, match="expected FROM, found 'PRIMARY'"):
+        key("SELECT * PRIMARY KEY FROM trades")
