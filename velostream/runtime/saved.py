@@ -92,7 +92,7 @@ class SavedState:
                     # Also one that nothing was read of yet: it is to begin where it would have.
                     position = self.position(name, partition) or 0
                     source.verify(number, position, saved[partition].get("fingerprint"))
-            for gone in saved.keys() - set(source.partitions()):
+            for gone in sorted(saved.keys() - set(source.partitions())):
                 # A history is needed until all of it has been read.
                 begun = self.position(name, gone) is not None
                 if not saved[gone].get("ended") if gone.startswith(PREFIX) else begun:

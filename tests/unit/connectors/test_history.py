@@ -261,7 +261,8 @@ def test_a_history_that_has_not_been_read_must_not_go(tmp_path: Path, begun: boo
     runs.source.history = {"kind": "scripted", "partitions": {"a": [rows([20])], "b": unfinished()}}
     runs.run(1, 21 if begun else 1)
     runs.source.history = {}
-    with pytest.raises(VelostreamError, match="'history:b' has changed since the last commit: it is gone"):
+    # The first of them may have been read to its last record and not to its end.
+    with pytest.raises(VelostreamError, match="'history:[ab]' has changed since the last commit: it is gone"):
         runs.job().start()
 
 
