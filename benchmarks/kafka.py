@@ -39,7 +39,7 @@ def broker() -> Iterator[str]:
     if given := os.environ.get(ADDRESS):
         yield given
         return
-    running = Broker(heap=HEAP)
+    running = Broker(heap=HEAP, lasting=True)
     try:
         running.start()
         # The contenders' processes inherit it.

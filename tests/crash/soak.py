@@ -507,7 +507,7 @@ def main() -> int:
         if asked.with_kafka:
             from tests.kafka.broker import Broker
 
-            address = stack.enter_context(Broker()).address
+            address = stack.enter_context(Broker(lasting=True)).address
         if address:
             from tests.kafka.topics import Topics
 

@@ -22,6 +22,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -36,6 +37,9 @@ FETCHED = HERE.parent.parent / "build" / "kafka"
 # down again and again may otherwise be given its port: it is connected to itself, and the broker stays away.
 PORTS = range(20_000, 32_000)
 START_SECONDS = 60
+NODE = 1
+# A broker of a test is ready in half of the time when the compiler that takes longer is left out.
+QUICK = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 JAVA_NEEDED = (
     "install a Java runtime of version 17 or later (Debian: apt-get install openjdk-17-jre-headless)"
 )
@@ -46,6 +50,7 @@ class BrokerUnavailable(Exception):
     """No broker can be started here; the message says why and what to do."""
 
 
+@cache
 def java() -> str:
     """The path of a Java runtime that Kafka runs on. Raises BrokerUnavailable."""
     home = os.environ.get("JAVA_HOME")
@@ -81,13 +86,70 @@ def jars() -> Path:
         )
         if ran.returncode:
             raise BrokerUnavailable(f"Maven could not fetch Kafka's jars: check the network\n{ran.stdout}")
-        try:
-            fetched.rename(folder)
-        except OSError:
-            # Another process was first.
-            if not folder.is_dir():
-                raise
+        _move(fetched, folder)
     return folder
+
+
+def _move(made: Path, folder: Path) -> None:
+    try:
+        made.rename(folder)
+    except OSError:
+        # Another process was first.
+        if not folder.is_dir():
+            raise
+
+
+def formatted() -> Path:
+    """The folder of a broker's data before its first start, made when it is not there yet: nothing in it is
+    of one broker alone. Raises BrokerUnavailable."""
+    folder = FETCHED / f"{jars().name}-formatted"
+    if folder.is_dir():
+        return folder
+    with tempfile.TemporaryDirectory(dir=FETCHED) as scratch:
+        data, config = Path(scratch) / "data", Path(scratch) / "server.properties"
+        _write(config, {**_properties(1, 2), "log.dirs": data})
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
+        ran = subprocess.run(
+            # An identifier may begin with a dash.
+            [
+                *_kafka(*QUICK),
+                "kafka.tools.StorageTool",
+                "format",
+                f"--cluster-id={cluster}",
+                "-c",
+                str(config),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if ran.returncode:
+            raise BrokerUnavailable(f"Kafka could not format {data}:\n{ran.stdout}")
+        _move(data, folder)
+    return folder
+
+
+def _kafka(*options: str) -> list[str]:
+    """The command that runs a class of Kafka's, but for the class."""
+    log = f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}"
+    return [java(), *options, log, "-cp", f"{jars()}/*"]
+
+
+def _properties(port: int, controller: int) -> dict[str, object]:
+    """Of one node on loopback that is broker and controller."""
+    return {
+        "process.roles": "broker,controller",
+        "node.id": NODE,
+        "controller.quorum.voters": f"{NODE}@127.0.0.1:{controller}",
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+    }
+
+
+def _write(path: Path, properties: Mapping[str, object]) -> None:
+    path.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
 
 
 def in_use(port: int) -> bool:
@@ -113,30 +175,34 @@ def free_port() -> int:
 class Broker:
     """A broker with a folder of its own, which lives until `close`: it may be stopped, killed, started again.
 
-    `address` is its host:port, the same for all of its life. `properties` are added to its configuration.
-    When this process dies, by whatever signal, the broker does too.
+    `address` is its host:port, the same for all of its life. `properties` are added to its configuration. One
+    that is `lasting` starts slower and is faster in the end. When this process dies, by whatever signal, the
+    broker does too.
     """
 
     def __init__(
-        self, port: int = 0, heap: str = "512m", properties: Mapping[str, object] | None = None
+        self,
+        port: int = 0,
+        heap: str = "512m",
+        properties: Mapping[str, object] | None = None,
+        lasting: bool = False,
     ) -> None:
         self.port = port or free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.pid = 0
-        self._heap = heap
+        self._options = [f"-Xmx{heap}", "-XX:+ExitOnOutOfMemoryError", *(() if lasting else QUICK)]
         self._properties = properties or {}
         self._guard: subprocess.Popen[str] | None = None
         self._folder: Path | None = None
         self._log: IO[str] | None = None
 
     def start(self) -> None:
-        """Start, and wait until clients are served; formats the folder at first. Raises BrokerUnavailable."""
-        run = [java(), f"-Xmx{self._heap}", "-XX:+ExitOnOutOfMemoryError", "-cp", f"{jars()}/*"]
-        run.append(f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}")
+        """Start, and wait until clients are served. Raises BrokerUnavailable."""
+        run = _kafka(*self._options)
         if in_use(self.port):
             raise BrokerUnavailable(f"{self.address} is in use: choose another port")
         if self._folder is None:
-            self._format(run)
+            self._make_folder()
         assert self._folder is not None and self._log is not None
         config = self._folder / "server.properties"
         self._guard = subprocess.Popen(
@@ -154,8 +220,8 @@ class Broker:
 
     def stop(self) -> None:
         """Stop as an operator would; its data stay. May be called twice."""
-        if self._guard is not None and self._guard.poll() is None:
-            assert self._guard.stdin is not None
+        if self.runs:
+            assert self._guard is not None and self._guard.stdin is not None
             self._guard.stdin.write("\n")
             self._guard.stdin.flush()
         self._ended()
@@ -164,6 +230,19 @@ class Broker:
         """End it at once, as a crash would; its data stay."""
         os.kill(self.pid, signal.SIGKILL)
         self._ended()
+
+    def pause(self) -> None:
+        """Let it answer nothing until `resume`."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on, if it is paused."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended, be it paused."""
+        return self._guard is not None and self._guard.poll() is None
 
     def wait(self) -> None:
         """Until it has ended."""
@@ -196,17 +275,13 @@ class Broker:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _format(self, run: list[str]) -> None:
+    def _make_folder(self) -> None:
+        empty = formatted()
         self._folder = Path(tempfile.mkdtemp(prefix="velostream-kafka-"))
         self._log = (self._folder / "broker.log").open("a")
-        controller = free_port()
+        shutil.copytree(empty, self._folder / "data")
         properties = {
-            "process.roles": "broker,controller",
-            "node.id": 1,
-            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            **_properties(self.port, free_port()),
             "log.dirs": self._folder / "data",
             # A topic that is missing is an error that velostream reports.
             "auto.create.topics.enable": "false",
@@ -231,19 +306,7 @@ class Broker:
             "log.cleaner.dedupe.buffer.size": 16 << 20,
             **self._properties,
         }
-        config = self._folder / "server.properties"
-        config.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes)[:22].decode()
-        formatted = subprocess.run(
-            # An identifier may begin with a dash.
-            [*run, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(config)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        if formatted.returncode:
-            raise BrokerUnavailable(f"Kafka could not format {self._folder}:\n{formatted.stdout}")
+        _write(self._folder / "server.properties", properties)
 
     def _wait(self) -> None:
         assert self._guard is not None
@@ -285,7 +348,7 @@ def main() -> int:
             java()
             print(jars())
             return 0
-        with Broker(asked.port, asked.heap) as broker:
+        with Broker(asked.port, asked.heap, lasting=True) as broker:
             print(f"Kafka {VERSION} at {broker.address}; Ctrl-C stops it and removes its data", flush=True)
             broker.wait()
     except BrokerUnavailable as error:

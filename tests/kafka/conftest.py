@@ -52,12 +52,21 @@ def topics(kafka_address: str) -> Iterator[Topics]:
         yield topics
 
 
+@pytest.fixture(scope="session")
+def mortal_broker() -> Iterator[Broker]:
+    """The one of `own_broker`, which starts it when it does not run."""
+    # One that was killed may return when its session is over.
+    broker = Broker(properties={"broker.session.timeout.ms": 1500, "broker.heartbeat.interval.ms": 250})
+    yield broker
+    broker.close()
+
+
 @pytest.fixture
-def own_broker() -> Iterator[Broker]:
-    """A broker of the test alone, to stop, kill and start again."""
-    broker = Broker()
-    try:
-        start(broker)
-        yield broker
-    finally:
-        broker.close()
+def own_broker(mortal_broker: Broker) -> Iterator[Broker]:
+    """A broker that only this test uses now, to pause, stop, kill and start again."""
+    if not mortal_broker.runs:
+        start(mortal_broker)
+    yield mortal_broker
+    if mortal_broker.runs:
+        # A test that has failed may have paused it.
+        mortal_broker.resume()

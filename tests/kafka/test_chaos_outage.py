@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,13 +65,13 @@ def test_a_job_that_is_stopped_beside_a_dead_broker_ends_and_its_next_start_is_e
         job.feed(10_000)
         wait_for(lambda: bool(job.topics.consume(job.out, committed=False)), "rows")
         if away == "paused":
-            os.kill(own_broker.pid, signal.SIGSTOP)
+            own_broker.pause()
         else:
             own_broker.kill()
         worker.stop()
     assert "stops without its last commit: " in capfd.readouterr().err
     if away == "paused":
-        os.kill(own_broker.pid, signal.SIGCONT)
+        own_broker.resume()
     else:
         own_broker.start()
     assert job.written() == 0

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 
 import pytest
 
 from tests.kafka.broker import Broker
-from tests.kafka.conftest import start
 from tests.kafka.jobs import make
 from tests.kafka.test_sink_producer import producer_of, record_batch, transactional
 from tests.kafka.topics import Topics
@@ -26,21 +23,10 @@ from velostream.errors import ConnectorError, NoAnswerError
 from velostream.runtime.job import Job
 
 
-@pytest.fixture(scope="module")
-def mortal() -> Iterator[Broker]:
-    """A broker that tests may pause and kill."""
-    broker = Broker()
-    try:
-        start(broker)
-        yield broker
-    finally:
-        broker.close()
-
-
-def test_a_paused_broker_makes_writers_wait_and_loses_nothing(mortal: Broker) -> None:
-    with Topics(mortal.address) as topics:
+def test_a_paused_broker_makes_writers_wait_and_loses_nothing(own_broker: Broker) -> None:
+    with Topics(own_broker.address) as topics:
         topic = topics.create()
-        producer = producer_of(mortal.address, buffer_memory=100_000, request_timeout_ms=1000)
+        producer = producer_of(own_broker.address, buffer_memory=100_000, request_timeout_ms=1000)
         producer.send(topic, 0, record_batch(b"first"), 1)
         producer.flush()
         sent: list[int] = []
@@ -50,13 +36,13 @@ def test_a_paused_broker_makes_writers_wait_and_loses_nothing(mortal: Broker) ->
                 producer.send(topic, 0, record_batch(b"%03d" % i + b"x" * 10_000), 1)
                 sent.append(i)
 
-        os.kill(mortal.pid, signal.SIGSTOP)
+        own_broker.pause()
         writer = threading.Thread(target=write)
         writer.start()
         # Longer than a request may take, so that it is sent again.
         writer.join(1.5)
         waiting = len(sent)
-        os.kill(mortal.pid, signal.SIGCONT)
+        own_broker.resume()
         writer.join(30)
         producer.flush()
 
@@ -69,26 +55,29 @@ def test_a_paused_broker_makes_writers_wait_and_loses_nothing(mortal: Broker) ->
         producer.close()
 
 
-def test_closing_beside_a_paused_broker_does_not_take_long(mortal: Broker) -> None:
-    with Topics(mortal.address) as topics:
+def test_closing_beside_a_paused_broker_does_not_take_long(own_broker: Broker) -> None:
+    with Topics(own_broker.address) as topics:
         topic = topics.create()
-        producer = producer_of(mortal.address)
-        os.kill(mortal.pid, signal.SIGSTOP)
+        producer = producer_of(own_broker.address)
+        own_broker.pause()
         producer.send(topic, 0, record_batch(b"a"), 1)
 
         begun = time.monotonic()
         producer.close(complete=False)
         seconds = time.monotonic() - begun
-        os.kill(mortal.pid, signal.SIGCONT)
+        own_broker.resume()
 
         assert seconds < 5
 
 
-def test_a_broker_that_is_away_gets_what_it_missed_or_is_an_error_in_time(mortal: Broker) -> None:
-    with Topics(mortal.address) as topics:
+def test_a_broker_that_is_away_gets_what_it_missed_or_is_an_error_in_time(own_broker: Broker) -> None:
+    with Topics(own_broker.address) as topics:
         topic, committed = topics.create(), topics.create()
-        patient, hasty = producer_of(mortal.address), producer_of(mortal.address, delivery_timeout_ms=1000)
-        careful = transactional(mortal.address, topics.unused("txn"), timeout_ms=100_000)
+        patient, hasty = (
+            producer_of(own_broker.address),
+            producer_of(own_broker.address, delivery_timeout_ms=1000),
+        )
+        careful = transactional(own_broker.address, topics.unused("txn"), timeout_ms=100_000)
         careful.begin()
         careful.send(committed, 0, record_batch(b"before"), 1, epoch=1)
         careful.flush()
@@ -96,7 +85,7 @@ def test_a_broker_that_is_away_gets_what_it_missed_or_is_an_error_in_time(mortal
             producer.send(topic, 0, record_batch(b"before"), 1)
             producer.flush()
 
-        mortal.kill()
+        own_broker.kill()
         for i in range(20):
             patient.send(topic, 0, record_batch(b"%d" % i), 1)
         careful.send(committed, 0, record_batch(b"meanwhile"), 1, epoch=1)
@@ -104,7 +93,7 @@ def test_a_broker_that_is_away_gets_what_it_missed_or_is_an_error_in_time(mortal
         with pytest.raises(ConnectorError, match="nothing was acknowledged for 1 s"):
             hasty.flush()
         hasty.close(complete=False)
-        mortal.start()
+        own_broker.start()
         patient.close()
         careful.commit()
         careful.close()
@@ -146,7 +135,7 @@ def pause_while_running(broker: Broker, job: Job) -> int:
     deadline = time.monotonic() + 30
     while job.progress().rows_out < 20_000 and time.monotonic() < deadline:
         job.wait(0.01)
-    os.kill(broker.pid, signal.SIGSTOP)
+    broker.pause()
     before, now = -1, 0
     while before != now:
         before = now
@@ -155,15 +144,15 @@ def pause_while_running(broker: Broker, job: Job) -> int:
     return now
 
 
-def test_a_job_waits_for_a_paused_broker_in_bounded_memory_and_goes_on(mortal: Broker) -> None:
-    with Topics(mortal.address) as topics:
+def test_a_job_waits_for_a_paused_broker_in_bounded_memory_and_goes_on(own_broker: Broker) -> None:
+    with Topics(own_broker.address) as topics:
         topic = topics.create(2)
-        job = job_to(mortal.address, topic)
+        job = job_to(own_broker.address, topic)
         job.start()
         try:
-            now = pause_while_running(mortal, job)
+            now = pause_while_running(own_broker, job)
         finally:
-            os.kill(mortal.pid, signal.SIGCONT)
+            own_broker.resume()
         assert 20_000 <= now < 250_000
         assert job.wait(60)
 
@@ -172,17 +161,17 @@ def test_a_job_waits_for_a_paused_broker_in_bounded_memory_and_goes_on(mortal: B
 
 
 def test_a_job_that_is_stopped_beside_a_paused_broker_ends_though_its_lanes_wait(
-    mortal: Broker, caplog: pytest.LogCaptureFixture
+    own_broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Topics(mortal.address) as topics:
-        job = job_to(mortal.address, topics.create(2))
+    with Topics(own_broker.address) as topics:
+        job = job_to(own_broker.address, topics.create(2))
         job.start()
         try:
-            pause_while_running(mortal, job)
+            pause_while_running(own_broker, job)
             job.stop()
             assert job.wait(60)
         finally:
-            os.kill(mortal.pid, signal.SIGCONT)
+            own_broker.resume()
 
         report = job.report()
         assert (report.state, report.error) == ("interrupted", None)
@@ -193,11 +182,11 @@ def test_a_job_that_is_stopped_beside_a_paused_broker_ends_though_its_lanes_wait
         assert not threads_in_producers()
 
 
-def test_who_waits_for_a_paused_broker_is_let_go_when_it_is_to_hurry(mortal: Broker) -> None:
-    with Topics(mortal.address) as topics:
+def test_who_waits_for_a_paused_broker_is_let_go_when_it_is_to_hurry(own_broker: Broker) -> None:
+    with Topics(own_broker.address) as topics:
         topic = topics.create()
-        plain = producer_of(mortal.address, buffer_memory=10_000)
-        careful = transactional(mortal.address, topics.unused("txn"), timeout_ms=100_000)
+        plain = producer_of(own_broker.address, buffer_memory=10_000)
+        careful = transactional(own_broker.address, topics.unused("txn"), timeout_ms=100_000)
         careful.begin()
         careful.send(topic, 0, record_batch(b"never"), 1, epoch=1)
         careful.flush()
@@ -208,7 +197,7 @@ def test_who_waits_for_a_paused_broker_is_let_go_when_it_is_to_hurry(mortal: Bro
                 call()
             errors.append(caught.value)
 
-        os.kill(mortal.pid, signal.SIGSTOP)
+        own_broker.pause()
         try:
             plain.send(topic, 0, record_batch(b"x" * 9_000), 1)
             calls = [
@@ -230,7 +219,7 @@ def test_who_waits_for_a_paused_broker_is_let_go_when_it_is_to_hurry(mortal: Bro
                     producer.check()
                 producer.close(complete=False)
         finally:
-            os.kill(mortal.pid, signal.SIGCONT)
+            own_broker.resume()
 
         assert [type(error) for error in errors] == [NoAnswerError] * 3
         assert not threads_in_producers()
