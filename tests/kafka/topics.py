@@ -207,7 +207,7 @@ class Topics:
             )
         )
         try:
-            # First: leaders that librdkafka does not know when they are assigned are looked for half a second later.
+            # First: for leaders that it does not know then, librdkafka looks half a second later.
             left = set(consumer.list_topics(topic, SECONDS).topics[topic].partitions)
             consumer.assign([TopicPartition(topic, k, OFFSET_BEGINNING) for k in left])
             records = []
