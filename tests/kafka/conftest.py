@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from tests.kafka.broker import Broker, BrokerUnavailable
+from tests.kafka.secured import Secured, secured_broker
 from tests.kafka.topics import Topics
 
 HERE = Path(__file__).parent
@@ -25,9 +29,13 @@ def start(broker: Broker) -> None:
     try:
         broker.start()
     except BrokerUnavailable as error:
-        if os.environ.get("CI") or os.environ.get("VELOSTREAM_TEST_NO_SKIP"):
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
+        _unavailable(error)
+
+
+def _unavailable(error: BrokerUnavailable) -> NoReturn:
+    if os.environ.get("CI") or os.environ.get("VELOSTREAM_TEST_NO_SKIP"):
+        pytest.fail(str(error), pytrace=False)
+    pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +78,15 @@ def own_broker(mortal_broker: Broker) -> Iterator[Broker]:
     if mortal_broker.runs:
         # A test that has failed may have paused it.
         mortal_broker.resume()
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """A broker that demands TLS, SASL and rights."""
+    if shutil.which("openssl") is None:
+        pytest.fail("these tests make certificates: install openssl", pytrace=False)
+    with ExitStack() as stack:
+        try:
+            yield stack.enter_context(secured_broker(tmp_path_factory.mktemp("certificates")))
+        except BrokerUnavailable as error:
+            _unavailable(error)

@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 
 from tests.kafka.jobs import kafka, run, values
-from tests.kafka.test_sink_security import PASSWORD, Secured, secured
-
-__all__ = ["secured"]
+from tests.kafka.secured import PASSWORD, Secured
 
 
 def options(secured: Secured, protocol: str) -> dict[str, Any]:
