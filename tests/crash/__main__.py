@@ -21,7 +21,7 @@ from tests.crash.grounds import Files, Ground, Kafka, Shared
 from tests.crash.harness import Tally, torture
 from tests.crash.processes import Zygote
 
-FILES, KAFKA, SHARED = "files", "Kafka", "Kafka, workers"
+FILES, KAFKA, SHARED = "files", "kafka", "workers"
 
 
 def main() -> int:

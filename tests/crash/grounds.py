@@ -184,6 +184,14 @@ class Kafka(Ground):
 class Shared(Kafka):
     """Jobs of several tasks, on as many workers as there are."""
 
+    faults = (
+        *Kafka.faults,
+        "worker.assigned",
+        "worker.given_up",
+        "worker.begun",
+        "worker.before_complete",
+        "worker.before_leave",
+    )
     cases = SHARED
     longest_seconds = 3.0
 

@@ -20,6 +20,7 @@ from velostream.config.schema import RESET, RESUME, JobConfig
 from velostream.config.units import parse_bytes
 from velostream.connectors.base import Assignment, Group, Sink, Task
 from velostream.errors import ConnectorError, FencedError, InternalError, VelostreamError
+from velostream.faults import fault
 from velostream.runtime.job import Job, JobState
 from velostream.runtime.merging import merged_progress, merged_report
 from velostream.runtime.prepare import Prepared, prepare
@@ -271,9 +272,12 @@ class Worker:
             # The job was begun afresh by others, while this worker was away.
             self._drop("the job was begun afresh")
         self._run = given.run
+        fault("worker.assigned")
         self._give_up(self._jobs.keys() - given.tasks)
+        fault("worker.given_up")
         self._complete &= given.tasks
         self._begin(given.tasks - self._jobs.keys() - self._complete)
+        fault("worker.begun")
         self._tell()
 
     def _begin(self, tasks: Iterable[int]) -> None:
@@ -364,6 +368,7 @@ class Worker:
             self._end(None, JobState.COMPLETED)
         elif job.state is JobState.COMPLETED:
             self._complete.add(task)
+            fault("worker.before_complete")
             self._tell()
         elif self._stopping:
             pass
@@ -410,6 +415,7 @@ class Worker:
             if job.state is JobState.FAILED:
                 self._error = self._error or job.failure()
         self._starting.shutdown(wait=False, cancel_futures=True)
+        fault("worker.before_leave")
         if self._group is not None:
             self._group.close()
         if self._error is not None:
