@@ -51,7 +51,7 @@ class StateTopic:
             raise ConnectorError(
                 f"topic '{self._name}' has the state of a job of {there} tasks, not {self._tasks}",
                 where=Where(key="processor.tasks"),
-                hint=f"set it to {there}, or delete the topic and begin afresh with state=reset",
+                hint=f"set it to {there}, or delete the job's topics ('velostream-JOB-…') to begin afresh",
             )
 
     def save(

@@ -42,6 +42,8 @@ START_SECONDS = 60.0
 RETRY_SECONDS = 0.1
 # Of the number that a task commits, the bits of the epoch; those above are of the run.
 _EPOCH_BITS = 40
+# Of a file of the state: its run, where the job has tasks, and its epoch.
+_MANIFEST = re.compile(r"(?:(\d+)/)?(\d{12,})\.manifest")
 
 
 class KafkaTransaction(Transaction):
@@ -126,6 +128,9 @@ class KafkaTransaction(Transaction):
             self.producer.open()
             self._state.open()
             committed = submit(self._committed()).result()
+            if committed is None:
+                # Brokers forget the offsets of a group without members, after a week as they come.
+                committed = self._in_state()
         except BaseException:
             self.close(complete=False)
             raise
@@ -154,7 +159,16 @@ class KafkaTransaction(Transaction):
         membership.open()
         self._membership = membership
 
-    async def _committed(self) -> int:
+    def _in_state(self) -> int:
+        """The number of the commit that left its manifest in the topic of the state; FORGOTTEN: none has."""
+        found = FORGOTTEN
+        for name, _ in self._state.load():
+            if match := _MANIFEST.fullmatch(name):
+                run, number = int(match[1] or 0), int(match[2])
+                found = max(found, (run << _EPOCH_BITS) + number)
+        return found
+
+    async def _committed(self) -> int | None:
         from aiokafka.errors import KafkaError
 
         from velostream.connectors.kafka.client import admin
@@ -164,7 +178,7 @@ class KafkaTransaction(Transaction):
         async with admin(self._settings) as client:
             while True:
                 try:
-                    return await committed_offset(client, self._id, self._state_name, 0) or FORGOTTEN
+                    return await committed_offset(client, self._id, self._state_name, 0)
                 except KafkaError as exc:
                     # The coordinator of a broker that has just started is not there yet, or still loading.
                     if not exc.retriable or time.monotonic() > deadline:
