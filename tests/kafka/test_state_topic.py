@@ -44,7 +44,8 @@ def test_a_job_goes_on_by_the_topic_when_brokers_have_forgotten_its_offsets(
     source, out = topics.create(2), topics.create()
     job = topics.unused("job")
 
-    def run(count: int, folder: str) -> list[dict[str, int]]:
+    def run(count: int, folder: str) -> tuple[list[int], bool]:
+        """The counts that are written, and whether a saved state was gone on from."""
         topics.produce(source, [Record(b'{"id": %d}' % n, partition=n % 2) for n in range(10)])
         config = JobConfig(
             name=job,
@@ -60,15 +61,16 @@ def test_a_job_goes_on_by_the_topic_when_brokers_have_forgotten_its_offsets(
         rows = [json.loads(record.value or b"") for record in topics.consume(out, count)]
         worker.stop()
         thread.join(30)
-        assert worker.report().error is None
-        return rows
+        report = worker.report()
+        assert report.error is None
+        return sorted(row["n"] for row in rows), report.resumed_epoch > 0
 
-    assert {row["n"] for row in run(10, "first")} == {1}
+    assert run(10, "first") == ([1] * 10, False)
     groups = [f"velostream-{job}", *(f"velostream-{job}-{task}" for task in range(tasks))]
     for future in topics.admin.delete_consumer_groups(groups).values():
         with suppress(KafkaException):  # of a whole job or of tasks: some are not there
             future.result(30)
-    assert sorted(row["n"] for row in run(20, "second")) == [1] * 10 + [2] * 10
+    assert run(20, "second") == ([1] * 10 + [2] * 10, True)
 
 
 def test_saving_imports_no_pandas() -> None:
