@@ -35,6 +35,7 @@ def describe_plan(
 ) -> dict[str, Any]:
     """The plan, JSON-able. `sources` and `sinks` are what the connectors say of themselves."""
     return {
+        "tasks": plan.tasks,
         "sources": [_scan(scan, sources.get(scan.source, {}), plan) for scan in plan.scans],
         "stages": [_stage(stage, plan) for stage in plan.stages],
         "sinks": [
@@ -161,6 +162,8 @@ def duration(us: int) -> str:
 def explain_text(plan: Mapping[str, Any]) -> str:
     """The text form of `describe_plan`'s result, one line per fact, indented by what it belongs to."""
     lines: list[str] = []
+    if plan["tasks"] > 1:
+        lines.append(f"{plan['tasks']} tasks, each with its share of the partitions of every source")
     for source in plan["sources"]:
         lines.append(f"source {source['name']}, {'bounded' if source['bounded'] else 'unbounded'}")
         lines.append(f"  {_traits(source, ('name', 'columns', 'predicates', 'bounded'))}")

@@ -157,11 +157,13 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`sinks` maps a sink's name to the stream it takes. Stages come after the stages they read."""
+    """`sinks` maps a sink's name to the stream it takes. Stages come after the stages they read. `tasks` is how
+    many the job is divided into."""
 
     scans: tuple[ScanNode, ...]
     stages: tuple[Stage, ...]
     sinks: dict[str, str] = field(default_factory=dict)
+    tasks: int = 1
 
     def exchanged(self) -> list[tuple[Stage, Stage]]:
         """The stages that rows reach through a topic, each behind the one that gives these rows."""

@@ -86,7 +86,7 @@ def plan(
         except VelostreamError as error:
             errors.append(error)
     raise_all(errors)
-    return Plan(builder.scans(), tuple(builder.stages), dict(sinks))
+    return Plan(builder.scans(), tuple(builder.stages), dict(sinks), tasks)
 
 
 def result_name(number: int, script: Script) -> str:
