@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import pytest
 
 from tests.kafka.broker import Broker
+from tests.kafka.chaos import wait_for
 from tests.kafka.jobs import make
 from tests.kafka.test_sink_producer import producer_of, record_batch, transactional
 from tests.kafka.topics import Topics
@@ -53,6 +55,26 @@ def test_a_paused_broker_makes_writers_wait_and_loses_nothing(own_broker: Broker
             *(b"%03dxx" % i for i in range(50)),
         ]
         producer.close()
+
+
+def test_a_broker_that_is_away_when_a_topic_is_first_written_to_is_waited_for(own_broker: Broker) -> None:
+    with Topics(own_broker.address) as topics:
+        topic = topics.create()
+        producer = producer_of(own_broker.address, request_timeout_ms=500)
+        sends, send = [], producer.client.send_prebuilt
+
+        async def count(*arguments: Any) -> Any:
+            sends.append(arguments)
+            return await send(*arguments)
+
+        producer.client.send_prebuilt = count  # type: ignore[method-assign]
+        own_broker.pause()
+        producer.send(topic, 0, record_batch(b"a"), 1)
+        wait_for(lambda: len(sends) > 1, "another try")
+        own_broker.resume()
+        producer.close()
+
+        assert [record.value for record in topics.consume(topic, 1)] == [b"a"]
 
 
 def test_closing_beside_a_paused_broker_does_not_take_long(own_broker: Broker) -> None:

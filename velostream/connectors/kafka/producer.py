@@ -269,11 +269,17 @@ class BatchProducer:
         queue = self._queues[place]
         topic, partition = place
         try:
-            while queue and self._error is None and self._client is not None:
+            while queue and self._error is None and (client := self._client) is not None:
                 try:
-                    acknowledged = await self._client.send_prebuilt(topic, partition, queue[0].batch)
+                    acknowledged = await client.send_prebuilt(topic, partition, queue[0].batch)
                 except kafka_errors.KafkaTimeoutError:
                     # The batch before it is not on its way yet. `_look` says when that takes too long.
+                    continue
+                except kafka_errors.UnknownTopicOrPartitionError:
+                    # Of a topic that nothing was sent to yet, also when no broker answers.
+                    answered = await client.client.force_metadata_update()
+                    if answered and not client.client.cluster.partitions_for_topic(topic):
+                        raise
                     continue
                 acknowledged.add_done_callback(partial(self._settled, queue.popleft()))
         except Exception as exc:  # whatever it is, what was to be sent is not
