@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import random
 import signal
@@ -10,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,19 +67,28 @@ def shares(address: str, group: str) -> dict[int, frozenset[int]]:
     return found
 
 
-class Worker:
-    """A process that runs a job. Ends with the context, by force if need be."""
+@cache
+def _zygote() -> Zygote:
+    """The one of all workers: to import what they need takes longer than most of them run."""
+    zygote = Zygote()
+    atexit.register(zygote.close)
+    return zygote
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        self._zygote = Zygote()
-        self._process = self._zygote.start(config)
+
+class Worker:
+    """A process that runs a job, and tells a file of it. Ends with the context, by force if need be."""
+
+    def __init__(self, config: dict[str, Any], log: Path | None = None) -> None:
+        self._process = _zygote().start(config, log=log)
         self.pid = self._process.pid
 
     def __enter__(self) -> Worker:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._zygote.close()
+        if not self.ended:
+            self._process.kill()
+        self._process.end()
 
     @property
     def ended(self) -> bool:

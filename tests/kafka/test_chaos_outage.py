@@ -55,13 +55,14 @@ def test_a_job_that_does_not_wait_fails_and_its_next_start_is_exact(
 
 @pytest.mark.parametrize("away", ["paused", "killed"])
 def test_a_job_that_is_stopped_beside_a_dead_broker_ends_and_its_next_start_is_exact(
-    own_broker: Broker, tmp_path: Path, away: str, capfd: pytest.CaptureFixture[str]
+    own_broker: Broker, tmp_path: Path, away: str
 ) -> None:
     job = Trades(Topics(own_broker.address))
     config = job.config(tmp_path / "state")
     # Only the commit at its start comes before the last one.
     config["delivery"]["interval"] = "1h"
-    with Worker(config) as worker:
+    log = tmp_path / "log"
+    with Worker(config, log) as worker:
         job.feed(10_000)
         wait_for(lambda: bool(job.topics.consume(job.out, committed=False)), "rows")
         if away == "paused":
@@ -69,7 +70,7 @@ def test_a_job_that_is_stopped_beside_a_dead_broker_ends_and_its_next_start_is_e
         else:
             own_broker.kill()
         worker.stop()
-    assert "stops without its last commit: " in capfd.readouterr().err
+    assert "stops without its last commit: " in log.read_text()
     if away == "paused":
         own_broker.resume()
     else:
