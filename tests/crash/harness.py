@@ -165,6 +165,6 @@ def torture(
                 crew.bury()
             elif not crew.live:
                 complete = ground.finished()
-            tally.look(case, ground.lines(), want, whole=complete)
+            tally.look(case, ground.lines(want if complete else None), want, whole=complete)
         ground.end()
     return tally
