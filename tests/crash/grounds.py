@@ -19,7 +19,7 @@ from velostream.connectors.base import FORGOTTEN
 if TYPE_CHECKING:
     from tests.kafka.topics import Topics
 
-# A transaction is committed when its coordinator has decided so; what tells the readers of each partition comes
+# A transaction is committed when its coordinator has decided so; what tells readers of each partition comes
 # behind (KIP-98), and the broker shares two CPUs with all that is killed here.
 SEEN_SECONDS = 10.0
 # Steps at which a crash could split a commit, and the end of a job.
