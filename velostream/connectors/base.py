@@ -432,9 +432,15 @@ class Transaction(ABC):
     def begin(self) -> None:
         """What sinks write from now on, up to their `cut`, belongs to this transaction."""
 
+    @property
     @abstractmethod
-    def commit(self, number: int) -> None:
-        """Commit all that was written since `begin`, and the number."""
+    def mark(self) -> str:
+        """What was given to `commit` with the number that `open` gave; empty when it is not known."""
+
+    @abstractmethod
+    def commit(self, number: int, mark: str = "") -> None:
+        """Commit all that was written since `begin`, the number, and what tells the commit from others of
+        that number."""
 
     @abstractmethod
     def save(self, written: Mapping[str, bytes], gone: Mapping[str, int]) -> None:

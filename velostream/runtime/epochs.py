@@ -181,7 +181,7 @@ class Epochs:
             self._strategy.call("the state", partial(self._store.prepare, epoch))
             replica = self._store.replica()
             # Not repeated: after an error only the next run can know whether it was committed.
-            decide = partial(_decide, self._transaction, *replica, epoch.number)
+            decide = partial(_decide, self._transaction, *replica, epoch.number, self._store.mark)
             self._strategy.call("the transaction", decide, repeat=False)
             fault("epoch.decided")
             self._strategy.call("the state", self._store.settle)
@@ -215,10 +215,10 @@ class Epochs:
 
 
 def _decide(
-    transaction: Transaction, written: Mapping[str, bytes], gone: Mapping[str, int], number: int
+    transaction: Transaction, written: Mapping[str, bytes], gone: Mapping[str, int], number: int, mark: str
 ) -> None:
     transaction.save(written, gone)
-    transaction.commit(number)
+    transaction.commit(number, mark)
 
 
 def _set(future: asyncio.Future[None]) -> None:

@@ -56,7 +56,7 @@ class SavedState:
         self._decided: int | None = None
         try:
             copy = transaction.saved if transaction is not None else tuple
-            self._manifest = self.store.open(config.state.start, self._decide, copy)
+            self._manifest = self.store.open(config.state.start, self._decide, copy, self._mark)
             if self._manifest is not None:
                 for news in check_compatible(self._manifest, self.description):
                     logger.warning("job '%s': %s", config.name, news)
@@ -69,6 +69,9 @@ class SavedState:
         if self.transaction is not None:
             self._decided = self.transaction.open(str(self.store.folder))
         return self._decided
+
+    def _mark(self) -> str:
+        return "" if self.transaction is None else self.transaction.mark
 
     @property
     def committed(self) -> int:

@@ -45,6 +45,10 @@ def _nobody() -> None:
     return None
 
 
+def _unmarked() -> str:
+    return ""
+
+
 def _sizes(manifest: Manifest | None) -> dict[str, int]:
     """The files of a copy of this commit. No file ever changes, so its manifest has a name of its own."""
     if manifest is None:
@@ -85,16 +89,18 @@ class StateStore:
         start: str = RESUME,
         decide: Callable[[], int | None] = _nobody,
         copy: Callable[[], Iterable[tuple[str, bytes]]] = tuple,
+        mark: Callable[[], str] = _unmarked,
     ) -> Manifest | None:
         """Take the folder for this process, and give the commit to go on from; None to begin afresh.
 
         `start` is `state.start`: `resume` goes on from the last commit, `reset` forgets it, a path makes
         that savepoint the last commit. `decide` gives the epoch that a transaction has committed last, None
         when there is no such transaction or it knows of none, 0 when whatever is here is of another run; it
-        is asked when the folder is this process's.
-        Where the folder has not that epoch it is filled from the `copy`: names and bytes, those of one name
-        in order, as `replica` gave them. Raises StateError: another process has the folder, it is another
-        job's, what it holds is damaged, or is not what was decided.
+        is asked when the folder is this process's. `mark`, asked behind it, gives that of the manifest that
+        was decided, empty when nobody knows: what the folder has under the same number may be another one.
+        Where the folder has not what was decided it is filled from the `copy`: names and bytes, those of one
+        name in order, as `replica` gave them. Raises StateError: another process has the folder, it is
+        another job's, what it holds is damaged, or is not what was decided.
         """
         self._lock = FolderLock(self.folder)
         self._written = -1
@@ -107,7 +113,7 @@ class StateStore:
             elif start != RESUME:
                 self._adopt(Path(start))
             else:
-                self._decide(decided, copy)
+                self._decide(decided, copy, mark())
             self._manifest = self._own_manifest()
             self._copied = _sizes(self._manifest or before)
             self._session = self._manifest.session + 1 if self._manifest is not None else 1
@@ -151,6 +157,12 @@ class StateStore:
         written = {name: durable.read(self._epochs / name) for name in fresh}
         written[_name(self._prepared.number)] = self._prepared.to_bytes()
         return written, {name: size for name, size in self._copied.items() if name not in sizes}
+
+    @property
+    def mark(self) -> str:
+        """The mark of the prepared epoch's manifest."""
+        assert self._prepared is not None, "prepare() comes first"
+        return self._prepared.mark
 
     @property
     def copied(self) -> dict[str, int]:
@@ -245,22 +257,30 @@ class StateStore:
         durable.write_new(new, [memoryview(manifest.to_bytes())])
         fault("state.before_manifest")
 
-    def _decide(self, decided: int | None, copy: Callable[[], Iterable[tuple[str, bytes]]]) -> None:
+    def _decide(
+        self, decided: int | None, copy: Callable[[], Iterable[tuple[str, bytes]]], mark: str
+    ) -> None:
         """Make what a transaction has decided on the last commit."""
+
+        def is_it(manifest: Manifest | None) -> bool:
+            return manifest is not None and manifest.number == decided and mark in ("", manifest.mark)
+
         if decided == 0:
             self._forget()
             return
         ready = read_manifest(self.folder, _READY)
         own = read_manifest(self.folder)
-        if ready is not None and ready.number == decided:
+        if is_it(ready):
             durable.rename(self.folder / _READY, self.folder / MANIFEST)
             return
         if decided is None and (own is None or ready is None):
             return
-        if own is None or own.number != decided:
+        if not is_it(own):
             if self._take(copy(), decided):
                 return
             found = "nothing" if own is None else f"epoch {own.number}"
+            if own is not None and own.number == decided:
+                found = f"another {found}"
             raise StateError(
                 f"'{shown(self.folder)}' holds {found} of job '{self.job}', whose output is that of "
                 f"epoch {'?' if decided is None else decided}",

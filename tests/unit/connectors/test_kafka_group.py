@@ -12,7 +12,7 @@ from aiokafka.protocol.commit import OffsetFetchResponse_v1, OffsetFetchResponse
 from velostream.connectors.kafka import group
 
 
-def fetched(monkeypatch: pytest.MonkeyPatch, answer: Any) -> int | None:
+def fetched(monkeypatch: pytest.MonkeyPatch, answer: Any) -> tuple[int, str] | None:
     """What is made of the answer."""
 
     async def send(*arguments: Any) -> Any:
@@ -23,11 +23,12 @@ def fetched(monkeypatch: pytest.MonkeyPatch, answer: Any) -> int | None:
 
 
 def test_an_offset_is_there_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(offset: int) -> OffsetFetchResponse_v3:
-        return OffsetFetchResponse_v3(0, [("job-state", [(0, offset, "", 0)])], 0)
+    def answer(offset: int, metadata: str | None = "") -> OffsetFetchResponse_v3:
+        return OffsetFetchResponse_v3(0, [("job-state", [(0, offset, metadata, 0)])], 0)
 
-    assert fetched(monkeypatch, answer(2)) == 2
-    assert fetched(monkeypatch, answer(0)) == 0
+    assert fetched(monkeypatch, answer(2, "mark")) == (2, "mark")
+    assert fetched(monkeypatch, answer(2, None)) == (2, "")
+    assert fetched(monkeypatch, answer(0)) == (0, "")
     assert fetched(monkeypatch, answer(-1)) is None
 
 

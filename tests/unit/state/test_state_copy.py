@@ -9,6 +9,7 @@ import pytest
 from saved import Numbers, epoch, rows_of
 
 from velostream.errors import StateError
+from velostream.state.manifest import read_manifest
 from velostream.state.store import StateStore
 
 Copy = dict[str, bytes]
@@ -58,6 +59,49 @@ def test_another_machine_goes_on_from_the_copy(tmp_path: Path) -> None:
         assert manifest is not None and manifest.number == last
         assert rows_of(store.changes(manifest, "bars")) == numbers.rows
         store.close()
+
+
+def test_what_was_prepared_here_is_not_taken_for_what_was_committed_elsewhere(tmp_path: Path) -> None:
+    copy: Copy = {}
+    numbers = Numbers()
+    last = commits(tmp_path / "here", copy, numbers, 3)
+    here = StateStore(tmp_path / "here", "job")
+    here.open(decide=lambda: last)
+    lost = Numbers()
+    lost.put(6, 6)
+    here.prepare(epoch(last + 1, lost.take_changes()))
+    mark = here.mark
+    # As the operating system does it.
+    here._lock.release()  # type: ignore[union-attr]
+    last = commits(tmp_path / "elsewhere", copy, numbers, 1)
+    manifest = read_manifest(tmp_path / "elsewhere")
+    assert manifest is not None and manifest.number == last and manifest.mark != mark
+    here = StateStore(tmp_path / "here", "job")
+    taken = here.open(decide=lambda: last, copy=lambda: pieces(copy), mark=lambda: manifest.mark)
+    assert taken == manifest
+    assert rows_of(here.changes(taken, "bars")) == numbers.rows
+    here.close()
+
+
+def test_what_was_committed_here_is_not_taken_for_the_commit_of_another_run(tmp_path: Path) -> None:
+    copy: Copy = {}
+    numbers = Numbers()
+    commits(tmp_path / "here", {}, Numbers(), 3)
+    last = commits(tmp_path / "elsewhere", copy, numbers, 3)
+    manifest = read_manifest(tmp_path / "elsewhere")
+    assert manifest is not None
+    here = StateStore(tmp_path / "here", "job")
+    assert here.open(decide=lambda: last, copy=lambda: pieces(copy), mark=lambda: manifest.mark) == manifest
+    here.close()
+    # Without the copy there is nothing to go on from.
+    commits(tmp_path / "there", {}, Numbers(), 3)
+    with pytest.raises(StateError, match="holds another epoch 3 of job 'job'"):
+        StateStore(tmp_path / "there", "job").open(decide=lambda: 3, mark=lambda: manifest.mark)
+    # What it was committed with it knows again.
+    there = StateStore(tmp_path / "there", "job")
+    own = read_manifest(tmp_path / "there")
+    assert own is not None and there.open(decide=lambda: 3, mark=lambda: own.mark) == own
+    there.close()
 
 
 def test_an_older_folder_is_brought_up_to_what_was_decided(tmp_path: Path) -> None:

@@ -127,16 +127,19 @@ async def send(
     return await inner.send(node, request, group=connection)
 
 
-async def committed_offset(client: AIOKafkaAdminClient, group: str, topic: str, partition: int) -> int | None:
-    """What the group has committed for a partition; None when nothing is. A coordinator that is still
-    loading raises: the admin client's own call takes it for a group without offsets."""
+async def committed_offset(
+    client: AIOKafkaAdminClient, group: str, topic: str, partition: int
+) -> tuple[int, str] | None:
+    """The offset that the group has committed for a partition, and its metadata; None when there is none. A
+    coordinator that is still loading raises: the admin client's own call takes it for a group without
+    offsets."""
     answer = await send(client, group, OffsetFetchRequest(group, [(topic, [partition])]))
     (found,) = [entry for _, entries in answer.topics for entry in entries] or [(partition, -1, "", 0)]
-    _, offset, _, code = found
+    _, offset, metadata, code = found
     for error in (getattr(answer, "error_code", 0), code):
         if error:
             raise kafka_errors.for_code(error)()
-    return None if offset < 0 else int(offset)
+    return None if offset < 0 else (int(offset), metadata or "")
 
 
 async def commit_offset(

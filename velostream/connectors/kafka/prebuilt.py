@@ -293,7 +293,11 @@ class PrebuiltProducer(AIOKafkaProducer):  # type: ignore[misc]
         return await self.send_batch(batch, topic, partition=partition)
 
     async def send_offsets(
-        self, offsets: Mapping[TopicPartition, int], group: str, generation: int, member: str
+        self,
+        offsets: Mapping[TopicPartition, int | tuple[int, str]],
+        group: str,
+        generation: int,
+        member: str,
     ) -> None:
         """Commit a group's offsets with the transaction, as this member of that generation."""
         self._sender.membership = (generation, member)

@@ -378,12 +378,13 @@ class TransactionalProducer(BatchProducer):
 
     def send_offsets(
         self,
-        offsets: Mapping[tuple[str, int], int],
+        offsets: Mapping[tuple[str, int], int | tuple[int, str]],
         group: str,
         generation: int = -1,
         member: str = "",
     ) -> None:
-        """Commit the group's next offsets, by topic and partition, with the open transaction.
+        """Commit the group's next offsets, by topic and partition, with the open transaction; with metadata
+        where these are given too.
 
         `generation` and `member` are those of the consumer that read the records: when the group has moved
         on, its partitions are another member's, and this raises FencedError (KIP-447). Without them nobody

@@ -28,7 +28,8 @@ class RunNumber:
         self._tasks = tasks
 
     async def read(self, client: AIOKafkaAdminClient) -> int:
-        return await committed_offset(client, self._group, self._topic, 0) or FIRST
+        committed = await committed_offset(client, self._group, self._topic, 0)
+        return FIRST if committed is None else committed[0]
 
     async def commit(self, client: AIOKafkaAdminClient, run: int) -> None:
         """Also raises ConnectorError, when the topic of the state is of another number of tasks."""

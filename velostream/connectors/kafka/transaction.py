@@ -51,9 +51,9 @@ class KafkaTransaction(Transaction):
     of its tasks, by `velostream-JOB-NUMBER`.
 
     The number of the last epoch that was committed is the offset that a group of the same name has committed
-    for the topic of the job's state, in the same transaction as the rows: so the broker knows it, whatever
-    happens here. Who holds the transactions of a whole job is the one member of that group; those of a task
-    are its worker's.
+    for the topic of the job's state, and its mark the offset's metadata, in the same transaction as the rows:
+    so the broker knows them, whatever happens here. Who holds the transactions of a whole job is the one
+    member of that group; those of a task are its worker's.
     """
 
     def __init__(self, settings: ClientSettings, job: str) -> None:
@@ -61,6 +61,7 @@ class KafkaTransaction(Transaction):
         self._job = f"velostream-{job}"
         self._task: Task | None = None
         self._membership: Membership | None = None
+        self._mark = ""
         # Files of other runs that are still kept, with their sizes.
         self._stale: dict[str, int] = {}
 
@@ -131,14 +132,15 @@ class KafkaTransaction(Transaction):
             if committed is None:
                 # Brokers forget the offsets of a group without members, after a week as they come.
                 committed = self._in_state()
+            number, self._mark = committed
         except BaseException:
             self.close(complete=False)
             raise
         if self._task is None:
-            return committed if committed > FORGOTTEN else None
-        run, number = divmod(committed, 1 << _EPOCH_BITS)
+            return number if number > FORGOTTEN else None
+        run, epoch = divmod(number, 1 << _EPOCH_BITS)
         if run == self._task.run:
-            return number
+            return epoch
         if run:
             # The first commit has them removed.
             self._note_stale()
@@ -159,16 +161,17 @@ class KafkaTransaction(Transaction):
         membership.open()
         self._membership = membership
 
-    def _in_state(self) -> int:
-        """The number of the commit that left its manifest in the topic of the state; FORGOTTEN: none has."""
+    def _in_state(self) -> tuple[int, str]:
+        """The number of the commit that left its manifest in the topic of the state, FORGOTTEN when none has;
+        its mark is not known."""
         found = FORGOTTEN
         for name, _ in self._state.load():
             if match := _MANIFEST.fullmatch(name):
                 run, number = int(match[1] or 0), int(match[2])
                 found = max(found, (run << _EPOCH_BITS) + number)
-        return found
+        return found, ""
 
-    async def _committed(self) -> int | None:
+    async def _committed(self) -> tuple[int, str] | None:
         from aiokafka.errors import KafkaError
 
         from velostream.connectors.kafka.client import admin
@@ -188,10 +191,14 @@ class KafkaTransaction(Transaction):
     def begin(self) -> None:
         self.producer.begin()
 
-    def commit(self, number: int) -> None:
+    @property
+    def mark(self) -> str:
+        return self._mark
+
+    def commit(self, number: int, mark: str = "") -> None:
         if self._task is not None:
             number += self._task.run << _EPOCH_BITS
-        self.producer.send_offsets({(self._state_name, 0): number}, self._id)
+        self.producer.send_offsets({(self._state_name, 0): (number, mark)}, self._id)
         self.producer.commit()
         self._stale = {}
 
