@@ -157,8 +157,8 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`sinks` maps a sink's name to the stream it takes. Stages come after the stages they read. `tasks` is how
-    many the job is divided into."""
+    """`sinks` maps a sink's name to the stream it takes. Stages come after the stages they read. `tasks` is
+    how many the job is divided into."""
 
     scans: tuple[ScanNode, ...]
     stages: tuple[Stage, ...]
