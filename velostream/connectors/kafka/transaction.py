@@ -162,14 +162,15 @@ class KafkaTransaction(Transaction):
         self._membership = membership
 
     def _in_state(self) -> tuple[int, str]:
-        """The number of the commit that left its manifest in the topic of the state, FORGOTTEN when none has;
-        its mark is not known."""
-        found = FORGOTTEN
-        for name, _ in self._state.load():
+        """The number of the commit that left its manifest in the topic of the state, FORGOTTEN when none has,
+        and its mark, the beginning of that file's SHA-256."""
+        manifests: dict[int, bytes] = {}
+        for name, data in self._state.load():
             if match := _MANIFEST.fullmatch(name):
-                run, number = int(match[1] or 0), int(match[2])
-                found = max(found, (run << _EPOCH_BITS) + number)
-        return found, ""
+                number = (int(match[1] or 0) << _EPOCH_BITS) + int(match[2])
+                manifests[number] = manifests.get(number, b"") + data
+        last = max(manifests, default=FORGOTTEN)
+        return last, hashlib.sha256(manifests[last]).hexdigest()[:16] if manifests else ""
 
     async def _committed(self) -> tuple[int, str] | None:
         from aiokafka.errors import KafkaError
