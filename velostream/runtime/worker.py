@@ -235,7 +235,7 @@ class Worker:
 
     def _tell(self) -> None:
         """Let the group know what this worker holds."""
-        if self._group is not None:
+        if self._group is not None and not self.state.ended:
             self._group.update(frozenset(self._jobs) | self._complete, frozenset(self._complete))
 
     # --- the owning thread ----------------------------------------------------------------------------------
@@ -285,16 +285,18 @@ class Worker:
         made = {task: self._make(task) for task in tasks}
         self._jobs.update(made)
         started = {task: self._starting.submit(job.start) for task, job in made.items()}
+        failed: BaseException | None = None
         for task, start in started.items():
-            try:
-                start.result()
-            except Exception as error:
-                del self._jobs[task]
-                self._end(error)
-                return
+            error = start.exception()
+            if error is not None:
+                # It has not begun, and so will never end.
+                del self._jobs[task], made[task]
+                failed = failed or error
         for task, job in made.items():
             name = f"{self.config.name}/{task}"
             Thread(target=self._watch, args=(task, job), name=name, daemon=True).start()
+        if failed is not None:
+            self._end(failed)
 
     def _watch(self, task: int, job: Job) -> None:
         job.wait()
