@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 START = -(1 << 63)
 END = (1 << 63) - 1
@@ -31,16 +32,16 @@ class Watermarks:
             sender in self._idle or watermark == END for sender, watermark in enumerate(self._by_sender)
         )
 
-    def save(self) -> dict[str, list[int]]:
+    def save(self) -> dict[str, Any]:
         """JSON, for `restore`."""
-        return {"watermarks": list(self._by_sender), "idle": sorted(self._idle)}
+        return {"watermarks": list(self._by_sender), "idle": sorted(self._idle), "current": self.current}
 
-    def restore(self, saved: Mapping[str, list[int]]) -> None:
-        """What `save` has given of the same number of senders."""
-        for sender, watermark in enumerate(saved["watermarks"]):
-            self.advance(sender, watermark)
-        for sender in saved["idle"]:
-            self.advance(sender, IDLE)
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Go on from what `save` has given of the same number of senders."""
+        self._by_sender = list(saved["watermarks"])
+        self._idle = set(saved["idle"])
+        # Not to be had from the others: a sender that was silent may have woken up behind it.
+        self.current = saved["current"]
 
     def advance(self, sender: int, watermark: int) -> bool:
         """Note a sender's watermark (or IDLE); True when the minimum over all that count has risen."""
