@@ -213,6 +213,7 @@ def test_a_worker_that_was_silent_drops_its_tasks_and_joins_again(member: Group)
     assert first.lost.wait(30)
     assert isinstance(first.errors[0], FencedError)
     assert "this worker may have lost its tasks" in first.errors[0].render()
+    assert not first.membership.confirm() and second.membership.confirm()
     # It is no member before it has dropped what it had.
     third = member("c", tasks=4)
     third.open()
@@ -222,6 +223,7 @@ def test_a_worker_that_was_silent_drops_its_tasks_and_joins_again(member: Group)
     first.hold(())
     wait_for_even_shares(4, first, second, third)
     assert len(first.errors) == 1
+    assert first.membership.confirm()
 
 
 def test_a_worker_that_was_silent_alone_is_given_its_tasks_again(member: Group) -> None:

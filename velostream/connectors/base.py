@@ -74,6 +74,10 @@ class Group(Protocol):
     def update(self, holds: frozenset[int], complete: frozenset[int]) -> None:
         """Say which tasks the worker holds now, and which of them are complete; from any thread."""
 
+    def confirm(self) -> bool:
+        """Whether the worker still has its place, so far as that can be found out now. When not, it is told
+        that it is lost."""
+
     def close(self) -> None:
         """Leave, so that others need not wait; may be called twice."""
 

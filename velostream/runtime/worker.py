@@ -295,7 +295,7 @@ class Worker:
         for task, job in made.items():
             name = f"{self.config.name}/{task}"
             Thread(target=self._watch, args=(task, job), name=name, daemon=True).start()
-        if failed is not None:
+        if failed is not None and not self._is_lost(failed):
             self._end(failed)
 
     def _watch(self, task: int, job: Job) -> None:
@@ -376,12 +376,19 @@ class Worker:
             pass
         elif again and job.state is JobState.INTERRUPTED:
             self._begin([task])
-        elif isinstance(job.failure(), FencedError) and self._group is not None:
-            # Another worker has the task; the group will say so, or give it back.
+        elif self._is_lost(job.failure()):
             logger.warning("task %d of job '%s' was taken over", task, self.config.name)
             self._tell()
         else:
             self._end(job.failure())
+
+    def _is_lost(self, error: BaseException) -> bool:
+        """Whether a job has failed because another worker has its task, or all tasks of this one: then the
+        group says so, or gives it back. Who goes on with another's task may fail in any way, as by its
+        state, which is not what that one has committed since."""
+        if self._group is None or self.config.processor.tasks == 1:
+            return False
+        return isinstance(error, FencedError) or not self._group.confirm()
 
     def _grown(self, task: int, how: str) -> None:
         """On the loop."""

@@ -15,7 +15,14 @@ import pytest
 
 from velostream.config.schema import JobConfig, ProcessorConfig, StateConfig
 from velostream.connectors.base import Assignment, Task
-from velostream.errors import ConfigError, ConnectorError, FencedError, InternalError, VelostreamError
+from velostream.errors import (
+    ConfigError,
+    ConnectorError,
+    FencedError,
+    InternalError,
+    StateError,
+    VelostreamError,
+)
 from velostream.runtime import worker as worker_module
 from velostream.runtime.job import JobState
 from velostream.runtime.prepare import Prepared
@@ -40,6 +47,7 @@ class ScriptedGroup:
         self.on_assigned: Callable[[Assignment], None] = lambda assignment: None
         self.on_lost: Callable[[ConnectorError], None] = lambda error: None
         self.reset = False
+        self.member = True
         self._changed = Condition()
 
     def open(self) -> Assignment:
@@ -50,6 +58,9 @@ class ScriptedGroup:
         with self._changed:
             self.said.append((set(holds), set(complete)))
             self._changed.notify_all()
+
+    def confirm(self) -> bool:
+        return self.member
 
     def close(self) -> None:
         self.closed += 1
@@ -364,6 +375,19 @@ def test_a_job_whose_task_was_taken_over_is_no_failure(ground: Ground) -> None:
     assert jobs() == [(0, "failed"), (0, "running"), (1, "running")]
 
 
+def test_a_job_that_fails_where_the_worker_has_lost_its_place_is_no_failure(ground: Ground) -> None:
+    worker = ground.started(given(0, 1))
+    ground.group.member = False
+    job_of(0).end(JobState.FAILED, ConnectorError("its rows have been deleted"))
+    assert ground.group.hears(2) == ({1}, set())
+    ground.group.on_lost(FencedError("its session is over"))
+    assert ground.group.hears(3) == (set(), set())
+    assert not worker.state.ended
+    ground.group.on_assigned(given(0))
+    assert ground.group.hears(4) == ({0}, set())
+    assert job_of(0).state is JobState.RUNNING
+
+
 def test_a_task_whose_topics_have_grown_begins_again_in_place(ground: Ground) -> None:
     ground.started(given(0, 1))
     job = job_of(0)
@@ -416,6 +440,16 @@ def test_a_task_that_comes_later_and_cannot_start_ends_the_worker(ground: Ground
     ground.group.on_assigned(given(0, 1))
     assert worker.wait(SECONDS)
     assert (worker.state, job_of(0).state) == (JobState.FAILED, JobState.INTERRUPTED)
+
+
+def test_a_task_that_cannot_start_where_the_worker_has_lost_its_place_is_no_failure(ground: Ground) -> None:
+    worker = ground.started(given(0))
+    ScriptedJob.refused = {1: StateError("the state is not that of the last commit")}
+    ground.group.member = False
+    ground.group.on_assigned(given(0, 1))
+    assert ground.group.hears(2) == ({0}, set())
+    assert not worker.state.ended
+    assert job_of(0).state is JobState.RUNNING
 
 
 # --- what callers ask for --------------------------------------------------------------------------

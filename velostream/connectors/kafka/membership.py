@@ -158,6 +158,11 @@ class Membership:
             self._complete = complete & self._holds
         shared_loop().call_soon_threadsafe(self._hear)
 
+    def confirm(self) -> bool:
+        """Whether this worker is still a member, as the coordinator says now; one that does not answer has
+        not put it out. If not, `on_lost` comes or has come."""
+        return submit(self._confirm()).result()
+
     def close(self) -> None:
         """Leave, so that the others need not wait; may be called twice. The tasks must have been stopped."""
         submit(self._close()).result()
@@ -309,6 +314,19 @@ class Membership:
         if now is None or now.complete:
             return False
         return self._inherited or bool(freed or (news and now.tasks <= self._complete))
+
+    async def _confirm(self) -> bool:
+        if self._now is None:
+            return False
+        assert self._member is not None
+        try:
+            async with asyncio.timeout(self._session / 1000):
+                await self._member.beat()
+        except OutOfGroup:
+            return False
+        except (Rebalancing, kafka_errors.KafkaError, TimeoutError, OSError) as exc:
+            logger.debug("group '%s': %r", self._group, exc)
+        return True
 
     async def _stay(self) -> None:
         """Stay a member. A broker that is away is waited for: meanwhile nobody else can join either."""

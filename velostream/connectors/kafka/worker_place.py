@@ -64,6 +64,10 @@ class WorkerPlace:
         assert self._membership is not None, "open() comes first"
         self._membership.update(holds, complete)
 
+    def confirm(self) -> bool:
+        assert self._membership is not None, "open() comes first"
+        return self._membership.confirm()
+
     def close(self) -> None:
         if self._membership is not None:
             self._membership.close()
