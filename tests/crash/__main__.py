@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from tests.crash.grounds import Files, Ground, Kafka, Shared
 from tests.crash.harness import Tally, torture
@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--on", choices=(FILES, KAFKA, SHARED), nargs="+", help="only on these")
     parser.add_argument("--case", nargs="+", help="only these")
     asked = parser.parse_args()
-    table = Table("on", "case", *Tally("").figures(), "minutes")
+    table = Table("on", Column("case", no_wrap=True), *Tally("").figures(), "minutes")
     bad = False
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -49,6 +49,12 @@ FILE_FAULTS = (
 )
 
 
+# Machines that a worker of a job on Kafka goes to and comes back to.
+PLACES = 3
+# How long a worker that was killed keeps its tasks from others.
+SESSION_MS = 1500
+
+
 class Ground(ABC):
     """Input and output of one job, in `folder`. Its configuration does not change from start to start."""
 
@@ -82,7 +88,7 @@ class Ground(ABC):
         return False
 
     def move(self, worker: int) -> None:  # noqa: B027  (a job on files stays with them)
-        """Let a worker go to another machine, where nothing is saved."""
+        """Let a worker go to another machine, where nothing is saved, or something old."""
 
     def end(self) -> None:  # noqa: B027
         """Remove what would be in the way of other jobs."""
@@ -148,6 +154,7 @@ class Kafka(Ground):
 
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
+        self._moves: Counter[int] = Counter()
 
     def begin(self, case: Case, folder: Path, records: int, seed: int) -> None:
         from tests.kafka.topics import Record
@@ -163,19 +170,27 @@ class Kafka(Ground):
         at = {"kind": "kafka", "brokers": self._topics.address}
         # Partitions are read side by side: how far one is ahead of another is not bounded.
         source = {**at, "topic": self._in, "start": "earliest", "until": "latest"}
-        return source, {**at, "topic": self._out}
+        # A worker that was killed and comes again elsewhere has to wait for the end of its session.
+        return source, {**at, "topic": self._out, "options": {"session.timeout.ms": SESSION_MS}}
 
     def config(self, processor: str, worker: int = 0) -> dict[str, Any]:
         config = super().config(processor, worker)
         config["name"] += f"-{self._out}"
+        config["state"]["path"] = str(self._state(worker))
         return config
+
+    def _state(self, worker: int) -> Path:
+        return self.folder / f"state-{worker}-{self._moves[worker] % PLACES}"
 
     def finished(self) -> bool:
         group = f"velostream-{self.config('v1')['name']}"
         return self._topics.settled(group, f"{group}-state") == FORGOTTEN
 
     def move(self, worker: int) -> None:
-        shutil.rmtree(self.folder / f"state-{worker}", ignore_errors=True)
+        self._moves[worker] += 1
+        # Every other place has lost what the worker has left there.
+        if self._moves[worker] % PLACES and self._moves[worker] % 2:
+            shutil.rmtree(self._state(worker), ignore_errors=True)
 
     def end(self) -> None:
         own = f"velostream-{self.config('v1')['name']}"
@@ -205,7 +220,7 @@ class Shared(Kafka):
     longest_seconds = 3.0
 
     def __init__(
-        self, topics: Topics, tasks: int = 4, partitions: Sequence[int] = (4, 6), session_ms: int = 1500
+        self, topics: Topics, tasks: int = 4, partitions: Sequence[int] = (4, 6), session_ms: int = SESSION_MS
     ) -> None:
         super().__init__(topics)
         self.tasks = tasks
@@ -229,7 +244,6 @@ class Shared(Kafka):
         partitions = next(self._partitions)
         self._in = self._topics.create(partitions=partitions)
         self._out = self._topics.create(partitions=3)
-        self._moves: Counter[int] = Counter()
         symbols, lines = zip(*trades(records, seed), strict=True)
         if case.exchange == "none":
             chosen = murmur2_partitions(pa.array(symbols, pa.binary()), partitions).tolist()
@@ -255,16 +269,13 @@ class Shared(Kafka):
     def config(self, processor: str, worker: int = 0) -> dict[str, Any]:
         config = super().config(processor, worker)
         config["processor"]["tasks"] = self.tasks
-        if moves := self._moves[worker]:
-            config["state"]["path"] += f"-{moves}"
-        else:
-            # Workers of one machine: each finds its place in the folder that is given to all.
-            config["state"]["path"] = str(self.folder / "state")
         return config
+
+    def _state(self, worker: int) -> Path:
+        place = self._moves[worker] % PLACES
+        # Workers of one machine: each finds its place in the folder that is given to all.
+        return self.folder / (f"state-{worker}-{place}" if place else "state")
 
     def finished(self) -> bool:
         # Another start finds it complete.
         return False
-
-    def move(self, worker: int) -> None:
-        self._moves[worker] += 1
