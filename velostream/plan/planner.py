@@ -227,7 +227,7 @@ class _Builder:
         stage = self._stage(
             stream,
             before.id,
-            self._exchange(keys, partitioned),
+            self._exchange(keys, origin.partitioned_by if partitioned else ()),
             [node, ProjectNode(project.items)],
             project.schema,
             stream=stream,
@@ -238,7 +238,8 @@ class _Builder:
         self.origins[stream] = _Origin(stage.id, origin.bounded, updating, None, together)
 
     def _exchange(self, keys: tuple[str, ...], partitioned: tuple[str, ...]) -> Exchange:
-        """How rows reach the stage of their key; those equal in the keys `partitioned` are in one task."""
+        """How rows reach the stage of their key; those equal in the columns `partitioned`, of the keys, are
+        in one task."""
         kind: Choice["local", "topic"] = "local" if self.tasks == 1 else "topic"
         if self.tasks > 1 and partitioned:
             return Exchange("none", keys, f"rows are partitioned by {', '.join(partitioned)}")
