@@ -35,6 +35,7 @@ SCENARIOS = {
     "kafka_latency": 200_000,
     "restart": 1_000_000,
     "commits": 26_000_000,
+    "kafka_workers": 1_000_000,
 }
 README = Path(__file__).with_name("README.md")
 MARKERS = "<!-- last table -->", "<!-- end of last table -->"

@@ -71,7 +71,9 @@ def make_topic(topic: str, partitions: int) -> str:
     if topic in admin.list_topics(timeout=PATIENCE_SECONDS).topics:
         admin.delete_topics([topic])[topic].result(PATIENCE_SECONDS)
         _wait_for(admin, topic, 0)
-    new = NewTopic(topic, num_partitions=partitions, replication_factor=1)
+    # Rows have the time of their events, which is long past: they would be deleted before they are compared.
+    keep = {"retention.ms": "-1"}
+    new = NewTopic(topic, num_partitions=partitions, replication_factor=1, config=keep)
     admin.create_topics([new])[topic].result(PATIENCE_SECONDS)
     _wait_for(admin, topic, partitions)
     return topic
