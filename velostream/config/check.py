@@ -194,6 +194,12 @@ def _tasks(job: JobConfig) -> Iterator[VelostreamError]:
             "delivery=best_effort saves no positions, and workers take over tasks by what was saved",
             "use delivery=at_least_once or exactly_once, or processor.tasks=1",
         )
+    if not job.state.path:
+        yield _error(
+            "state.path",
+            "a job of several tasks has no folder in which its workers have their places",
+            "set state.path",
+        )
     if job.state.start not in (RESUME, RESET):
         yield _error(
             "state.start",

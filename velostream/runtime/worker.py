@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
 from velostream.config.schema import RESET, RESUME, JobConfig
 from velostream.config.units import parse_bytes
@@ -108,6 +108,8 @@ class Worker:
         self._ended = Event()
         self._group: Group | None = None
         self._run = 1
+        # `_held` and what jobs there are change together.
+        self._lock = Lock()
         self._held = False
         self._stopping = False
         self._error: BaseException | None = None
@@ -148,10 +150,12 @@ class Worker:
 
     def pause(self) -> bool:
         """As `Job.pause`, of all tasks, also those that come."""
-        if self._held or self.state.ended or self._stopping:
-            return False
-        self._held = True
-        for job in list(self._jobs.values()):
+        with self._lock:
+            if self._held or self.state.ended or self._stopping:
+                return False
+            self._held = True
+            jobs = list(self._jobs.values())
+        for job in jobs:
             job.pause()
         if self.state is JobState.RUNNING:
             self.state = JobState.PAUSED
@@ -159,10 +163,12 @@ class Worker:
 
     def resume(self) -> bool:
         """As `Job.resume`."""
-        if not self._held or self.state.ended:
-            return False
-        self._held = False
-        for job in list(self._jobs.values()):
+        with self._lock:
+            if not self._held or self.state.ended:
+                return False
+            self._held = False
+            jobs = list(self._jobs.values())
+        for job in jobs:
             job.resume()
         if self.state is JobState.PAUSED:
             self.state = JobState.RUNNING
@@ -283,7 +289,11 @@ class Worker:
     def _begin(self, tasks: Iterable[int]) -> None:
         """Start the jobs of these tasks, side by side."""
         made = {task: self._make(task) for task in tasks}
-        self._jobs.update(made)
+        with self._lock:
+            if self._held:
+                for job in made.values():
+                    job.pause()
+            self._jobs.update(made)
         started = {task: self._starting.submit(job.start) for task, job in made.items()}
         failed: BaseException | None = None
         for task, start in started.items():
@@ -305,16 +315,12 @@ class Worker:
     def _make(self, task: int) -> Job:
         tasks = self.config.processor.tasks
         if tasks == 1:
-            job = Job(self.config, prepared=self._take_prepared(), on_growth=partial(self._grown, task))
-        else:
-            job = Job(
-                self._config_of(task),
-                task=Task(task, tasks, self._run),
-                on_growth=partial(self._grown, task),
-            )
-        if self._held:
-            job.pause()
-        return job
+            return Job(self.config, prepared=self._take_prepared(), on_growth=partial(self._grown, task))
+        return Job(
+            self._config_of(task),
+            task=Task(task, tasks, self._run),
+            on_growth=partial(self._grown, task),
+        )
 
     def _take_prepared(self) -> Prepared | None:
         """What was prepared serves one run: what is new is found by preparing again."""
@@ -425,8 +431,12 @@ class Worker:
                 self._error = self._error or job.failure()
         self._starting.shutdown(wait=False, cancel_futures=True)
         fault("worker.before_leave")
-        if self._group is not None:
-            self._group.close()
+        try:
+            if self._group is not None:
+                self._group.close()
+        except VelostreamError as left:
+            # Its session ends without it, too.
+            logger.warning("job '%s': %s", self.config.name, left.render())
         if self._error is not None:
             self.state = JobState.FAILED
         else:

@@ -41,7 +41,7 @@ def prepared(sql: str, tasks: int, **of: Any) -> Prepared:
             sources={"bets": MemorySourceConfig(data=BETS)},
             sinks={"out": MemorySinkConfig()},
             processor=ProcessorConfig(tasks=tasks),
-            **of,
+            **{"state": StateConfig(path="state"), **of},
         )
     )
 
@@ -146,6 +146,7 @@ def test_files_are_neither_divided_nor_shared(tmp_path: Path) -> None:
         sources={"bets": FileSourceConfig(path=str(tmp_path / "bets.csv"))},
         sinks={"out": FileSinkConfig(path=str(tmp_path / "out.ndjson"))},
         processor=ProcessorConfig(tasks=2),
+        state=StateConfig(path=str(tmp_path / "state")),
     )
     with pytest.raises(VelostreamError) as caught:
         prepare(job)
@@ -174,3 +175,8 @@ def test_tasks_save_their_positions() -> None:
 def test_tasks_start_from_no_savepoint(tmp_path: Path) -> None:
     text = refused(state=StateConfig(path=str(tmp_path / "state"), start=str(tmp_path / "savepoint")))
     assert "state.start: a job of several tasks does not start from a savepoint" in text
+
+
+def test_tasks_need_a_folder_for_their_state() -> None:
+    with pytest.raises(VelostreamError, match="no folder in which its workers have their places"):
+        prepared("SELECT game FROM bets", 2, state=StateConfig())
