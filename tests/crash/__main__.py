@@ -66,7 +66,8 @@ def main() -> int:
                 _add(table, name, tally, time.monotonic() - begun)
             _add(table, name, total, time.monotonic() - started)
             bad |= not total.exact
-    Console().print(table)
+    # In a file no column is cut.
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
     return 1 if bad else 0
 
 
