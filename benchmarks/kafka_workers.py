@@ -110,7 +110,7 @@ def load(argument: str, workers: int, tasks: int, exchange: str, records: int) -
         "reading_workers": len(read),
         WORKER_CPU.key: spent,
         BROKER_CPU.key: broker_cpu() - before,
-        COMMITS.key: sum(report["epochs"] for report in reports),
+        COMMITS.key: sum(report["commits"] for report in reports),
         START_UP.key: first - begun_at,
     }
 
@@ -154,22 +154,13 @@ def handover(keys: int, tasks: int) -> dict[str, float]:
 
 
 def work() -> None:
-    """A worker, in a process of its own. Its `epochs` are the commits of all its tasks together."""
+    """A worker, in a process of its own."""
     from velostream.cli.request import all_kinds
     from velostream.cli.signals import Signals
     from velostream.config.build import from_mapping
-    from velostream.runtime import worker
-    from velostream.runtime.report import Report
+    from velostream.runtime.worker import make_job
 
-    merged_report = worker.merged_report  # type: ignore[attr-defined]
-
-    def with_commits(config: Any, reports: Any, state: str, error: str | None) -> Report:
-        merged = merged_report(config, reports, state, error)
-        merged.epochs = sum(report.epochs - report.resumed_epoch for _, report in reports)
-        return merged
-
-    worker.merged_report = with_commits  # type: ignore[attr-defined]
-    job = worker.make_job(from_mapping(json.load(sys.stdin), all_kinds()).job)
+    job = make_job(from_mapping(json.load(sys.stdin), all_kinds()).job)
     with Signals(job.stop, job.abort):
         print(json.dumps(job.run().to_dict()))
 

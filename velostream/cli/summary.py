@@ -28,8 +28,8 @@ def summary_lines(report: Report, folder: Path | None) -> Iterator[str]:
     yield from _labelled("lanes", aligned([_lane(lane) for lane in report.lanes]))
     if report.resumed_epoch:
         yield from _labelled("resumed", [f"from epoch {count(report.resumed_epoch)}"])
-    if report.epochs > report.resumed_epoch:
-        yield from _labelled("commits", [count(report.epochs - report.resumed_epoch)])
+    if report.commits:
+        yield from _labelled("commits", [count(report.commits)])
     if report.open_windows:
         saved = "saved for the next start" if report.epochs else "not emitted"
         yield from _labelled("open", [f"{count(report.open_windows)} windows, {saved}"])

@@ -114,8 +114,9 @@ class Epochs:
         self._busy = asyncio.Lock()
         self._gathered: asyncio.Future[None] | None = None
         self._error: BaseException | None = None
-        # The number of the last epoch that was committed.
+        # The number of the last epoch that was committed, and how many were.
         self.committed = committed
+        self.commits = 0
 
     def start(self) -> None:
         self._task = asyncio.ensure_future(self._run())
@@ -170,6 +171,7 @@ class Epochs:
                 self.fail(error)
                 raise
             self.committed = epoch.number
+            self.commits += 1
 
     def _commit(self, epoch: Epoch) -> None:
         """In a thread of its own."""

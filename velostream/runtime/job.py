@@ -656,6 +656,7 @@ class Job:
             ],
             resumed_epoch=self._saved.committed if self._saved is not None else 0,
             epochs=self._epochs.committed if self._epochs is not None else 0,
+            commits=self._epochs.commits if self._epochs is not None else 0,
             open_windows=sum(stage.aggregate.open_windows for stage in keyed),
             state_rows=sum(stage.aggregate.open_groups for stage in keyed),
             state_bytes=sum(stage.aggregate.nbytes for stage in keyed),

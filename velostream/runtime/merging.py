@@ -58,6 +58,7 @@ def merged_report(
         sinks=_by_name(report.sinks for report in found),
         resumed_epoch=max((report.resumed_epoch for report in found), default=0),
         epochs=max((report.epochs for report in found), default=0),
+        commits=sum(report.commits for report in found),
         open_windows=_last(reports, lambda report: report.open_windows),
         state_rows=_last(reports, lambda report: report.state_rows),
         state_bytes=_last(reports, lambda report: report.state_bytes),

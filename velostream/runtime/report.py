@@ -41,7 +41,8 @@ class Report:
     or writing; waits for the GIL are in it. A lane's `longest_snapshot_seconds` is the longest that a commit
     has kept it from its work. `open_windows` were not emitted; they are saved where the job
     commits. `troubles` are the sources and sinks (and the state) that fail or were given up: `Trouble`.
-    `resumed_epoch` is the commit that the run went on from (0: it began afresh), `epochs` its last one.
+    `resumed_epoch` is the commit that the run went on from (0: it began afresh), `epochs` its last one, `commits`
+    how many it has made; of several tasks the greatest of each, and the sum of the commits.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Report:
     sinks: list[dict[str, Any]] = field(default_factory=list)
     resumed_epoch: int = 0
     epochs: int = 0
+    commits: int = 0
     open_windows: int = 0
     state_rows: int = 0
     state_bytes: int = 0

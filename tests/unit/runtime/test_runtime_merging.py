@@ -93,10 +93,25 @@ def test_lanes_are_told_apart_by_task_where_there_are_several() -> None:
 
 def test_of_epochs_the_furthest_and_of_failures_each_once() -> None:
     report = merged(
-        (0, part(epochs=7, resumed_epoch=2, failures=["bad", "worse"], dead_letters=None, bytes_in=5)),
-        (1, part(epochs=4, resumed_epoch=3, failures=["bad"], dead_letters="dead-1.ndjson", bytes_in=6)),
+        (
+            0,
+            part(
+                epochs=7, resumed_epoch=2, commits=5, failures=["bad", "worse"], dead_letters=None, bytes_in=5
+            ),
+        ),
+        (
+            1,
+            part(
+                epochs=4,
+                resumed_epoch=3,
+                commits=1,
+                failures=["bad"],
+                dead_letters="dead-1.ndjson",
+                bytes_in=6,
+            ),
+        ),
     )
-    assert (report.epochs, report.resumed_epoch, report.bytes_in) == (7, 3, 11)
+    assert (report.epochs, report.resumed_epoch, report.commits, report.bytes_in) == (7, 3, 6, 11)
     assert (report.failures, report.dead_letters) == (["bad", "worse"], "dead-1.ndjson")
 
 
