@@ -41,8 +41,8 @@ class Report:
     or writing; waits for the GIL are in it. A lane's `longest_snapshot_seconds` is the longest that a commit
     has kept it from its work. `open_windows` were not emitted; they are saved where the job
     commits. `troubles` are the sources and sinks (and the state) that fail or were given up: `Trouble`.
-    `resumed_epoch` is the commit that the run went on from (0: it began afresh), `epochs` its last one, `commits`
-    how many it has made; of several tasks the greatest of each, and the sum of the commits.
+    `resumed_epoch` is the commit that the run went on from (0: it began afresh), `epochs` its last one,
+    `commits` how many it has made; of several tasks the greatest of each, and the sum of the commits.
     """
 
     name: str
