@@ -8,6 +8,7 @@ messages go to that file, and is answered with `started`, its number. Of an end 
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
@@ -22,6 +23,8 @@ from velostream.cli.request import all_kinds
 from velostream.config.build import from_mapping
 from velostream.errors import VelostreamError
 from velostream.runtime.worker import make_job
+
+PR_SET_PDEATHSIG = 1
 
 
 def run(config: dict[str, Any], fault: str) -> dict[str, Any]:
@@ -51,6 +54,9 @@ def start(asked: dict[str, Any]) -> tuple[int, int]:
     code = 1
     try:
         os.close(read)
+        if sys.platform == "linux":
+            # Also one that is stopped ends when this zygote is killed.
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         nothing, log = os.open(os.devnull, os.O_RDWR), log_of(asked["log"])
         for number, taken in ((0, nothing), (1, nothing), (2, log)):
             os.dup2(taken, number)
