@@ -13,7 +13,7 @@ import pyarrow as pa
 from velostream.errors import InternalError
 from velostream.kernels import KEY_HASH_VERSION, GroupTable, KeyEncoder, Keys, change_ops, select_rows
 from velostream.operators.accumulate import Accumulators, Results
-from velostream.operators.arrays import fixed, mask
+from velostream.operators.arrays import fixed, mask, value_at
 from velostream.operators.batch import INSERT, Batch, Failures
 from velostream.operators.expressions import Predicate
 from velostream.operators.groups import Groups, Latest
@@ -406,7 +406,7 @@ class Aggregate(Stateful):
             self.failed_groups += 1
             if len(self._failures) < _REMEMBERED_FAILURES:
                 names = data.schema.names[: data.num_columns - len(self._node.aggregates)]
-                key = {name: data.column(name)[int(row)].as_py() for name in names}
+                key = {name: value_at(data.column(name), int(row)) for name in names}
                 self._failures.append((": ".join(failures.reason(int(row))), key))
 
     # --- what it holds ------------------------------------------------------------------------

@@ -25,6 +25,16 @@ def mask(chosen: npt.NDArray[np.bool_]) -> pa.Array:
     )
 
 
+def value_at(column: pa.Array, row: int) -> object:
+    """A value as Python's, for a person; a time beyond Python's calendar (the years 1 to 9999) as text."""
+    scalar = column[row]
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        unit = "days" if pa.types.is_date(column.type) else "µs"
+        return f"{scalar.value} {unit} since 1970"
+
+
 def int64s(column: pa.Array) -> npt.NDArray[np.int64]:
     """The values of a BIGINT, or the microseconds of a TIMESTAMP; what stands at NULLs means nothing."""
     values = column.buffers()[1]

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from velostream.kernels import judge_late
 from velostream.operators.aggregate import Part
-from velostream.operators.arrays import int64s, mask
+from velostream.operators.arrays import int64s, mask, value_at
 from velostream.operators.batch import Batch
 from velostream.plan.nodes import WatermarkSpec
 from velostream.runtime.epochs import Gathering
@@ -457,7 +457,7 @@ def _reject_times(
     rejects: Rejects, origin: Rows | None, rows: Rows, column: pa.Array, spec: WatermarkSpec
 ) -> None:
     for row in rows:
-        value = column[int(row)].as_py()
+        value = value_at(column, int(row))
         if value is None:
             code, detail = "event_time.null", f"event time '{spec.column}' is NULL"
         else:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from velostream.formats.file_range import FileRange
 from velostream.formats.messages import Messages
+from velostream.operators.arrays import value_at
 from velostream.operators.batch import RecordError
 from velostream.runtime.failures.base import FailedRecord
 
@@ -58,7 +59,8 @@ class Rejects:
 
     def _row(self, row: int, code: str, detail: str) -> FailedRecord:
         if self._data is None:
-            text = json.dumps(self._batch.slice(row, 1).to_pylist()[0], default=str, ensure_ascii=False)
+            values = {name: value_at(self._batch.column(name), row) for name in self._batch.schema.names}
+            text = json.dumps(values, default=str, ensure_ascii=False)
             return self._record(self._offset + int(self._starts[row]), text.encode(), code, detail, None)
         start, end = int(self._starts[row]), int(self._ends[row])
         return self._record(self._position(start), bytes(self._data[start:end]), code, detail, None)
