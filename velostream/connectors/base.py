@@ -227,6 +227,12 @@ class Source(ABC):
         """
 
     @property
+    def side_by_side(self) -> bool:
+        """Whether all partitions are read at the same time, also of a bounded source: each may have to wait
+        for what is still to come, and time goes on with that of the last."""
+        return not self.bounded
+
+    @property
     def grows(self) -> bool:
         """Whether there may be more partitions while it is read than there were when it was begun."""
         return False

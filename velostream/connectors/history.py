@@ -93,6 +93,10 @@ class History(Source):
         return self._live.bounded
 
     @property
+    def side_by_side(self) -> bool:
+        return self._live.side_by_side
+
+    @property
     def grows(self) -> bool:
         return self._live.grows
 

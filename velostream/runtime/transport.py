@@ -74,7 +74,8 @@ Content: TypeAlias = Block | EndOfPartition | IdlePartition | ReadFailed
 class Inputs:
     """What the transport of one app reads: sources by topic, and how much per block.
 
-    `open_partitions` bounds how many partitions of one bounded source are read at the same time.
+    `open_partitions` bounds how many partitions are read at the same time of a source that is not read side
+    by side.
     `positions` has where to read on, by source and partition; the others are read from their start.
     `idle_timeouts_us` has the unbounded sources whose silent partitions are to be noticed; `timer` gives
     microseconds. `call` makes an external call by the rules of the job's failure strategy.
@@ -118,9 +119,9 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
         self._silent: set[TP] = set()
         # Any reader may wait - for data, or for what it has dealt out to be read - so each has a thread.
         threads = sum(
-            min(len(source.partitions()), self._inputs.open_partitions)
-            if source.bounded
-            else len(source.partitions())
+            len(source.partitions())
+            if source.side_by_side
+            else min(len(source.partitions()), self._inputs.open_partitions)
             for source in self._inputs.sources.values()
         )
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"{self.app.conf.id}/read")
@@ -211,15 +212,15 @@ class Consumer(FaustConsumer):  # type: ignore[misc]
         return True
 
     def _readable(self, active: set[TP]) -> list[TP]:
-        """Active partitions to read from now; of a bounded source or a history at most `open_partitions`, in
-        order."""
+        """Active partitions to read from now; of a history, and of a source that is not read side by side, at
+        most `open_partitions`, in order."""
         ready = []
         for topic, source in self._inputs.sources.items():
             partitions = sorted(tp for tp in self._assigned if tp.topic == topic and tp not in self._ended)
             history = self._in_history(topic, source.history_partitions)
             if history:
                 partitions = [tp for tp in partitions if tp.partition < source.history_partitions]
-            if history or source.bounded:
+            if history or not source.side_by_side:
                 partitions = partitions[: self._inputs.open_partitions]
             ready += [tp for tp in partitions if tp in active and tp not in self._reading]
         return ready

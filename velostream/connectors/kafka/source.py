@@ -294,6 +294,10 @@ class KafkaSource(Source):
         return [_name(tp) for tp in self._partitions]
 
     @property
+    def side_by_side(self) -> bool:
+        return True
+
+    @property
     def grows(self) -> bool:
         return not self.bounded
 
