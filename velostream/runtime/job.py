@@ -547,10 +547,11 @@ class Job:
                 except Exception as failed:
                     error, state = failed, JobState.FAILED
         await asyncio.to_thread(self._close_lanes)
-        self._seconds = self._elapsed()
         try:
             fault("job.before_close")
             await asyncio.to_thread(self._close_sinks, state is JobState.COMPLETED)
+            # All rows are written: what comes now is of the state.
+            self._seconds = self._elapsed()
             fault("job.before_clear")
             # That a task is complete its job must know until all are, and others that it was run.
             if self._saved is not None and state is JobState.COMPLETED and self._task is None:
@@ -569,7 +570,7 @@ class Job:
             self._error = error
             if not isinstance(error, VelostreamError):
                 logger.error("job '%s' failed by a defect of velostream", self.config.name, exc_info=error)
-        self._seconds = self._elapsed()
+        self._seconds = self._seconds or self._elapsed()
         if self._app is not None:
             await self._app.stop()
         for source in self._all_sources.values():
