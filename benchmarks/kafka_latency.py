@@ -63,7 +63,7 @@ def run(argument: str, records: int) -> dict[str, float]:
     make_topic(INPUT, tasks)
     make_topic(OUTPUT, 1)
     consumer = _consumer()
-    command = [*_job(query, guarantee), f"processor.tasks={tasks}"]
+    command = [*_job(query, guarantee), f"name=kafka_ticks_{query}_{tasks}", f"processor.tasks={tasks}"]
     job = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         _wait_for_job(consumer, job)
