@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,6 @@ class Prepared:
     sources: dict[str, Source]
     sinks: dict[str, Sink]
     promises: dict[str, Promise]
-    # What takes rows to the tasks of their keys, by `Stage.exchange_name`: what this one writes and reads.
-    exchanges: dict[str, tuple[Sink, Source]] = field(default_factory=dict)
 
     @property
     def schemas(self) -> dict[str, Schema]:

@@ -74,7 +74,7 @@ class _Lost:
 
 @dataclass(frozen=True, slots=True)
 class _Stop:
-    reason: str
+    """The worker is asked to stop: its jobs have been told why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ class Worker:
     """Runs its share of a job's tasks; as of a `Job`, `run` may be called once, and all methods are
     thread-safe.
 
-    A job of one task has no group: it is run here where there may come to be more to read, since a task whose
-    topics have grown is stopped with a commit and begun again.
+    A job of one task is run here where there may come to be more to read, since a task whose topics have
+    grown is stopped with a commit and begun again. Its group, if it has one, keeps other workers out.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class Worker:
         self._stopping = True
         for job in list(self._jobs.values()):
             job.stop(reason)
-        self._events.put(_Stop(reason))
+        self._events.put(_Stop())
 
     def abort(self, reason: str = "aborted") -> None:
         """End at once, as `Job.abort`."""
