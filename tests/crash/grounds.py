@@ -163,7 +163,7 @@ class Kafka(Ground):
         folder.mkdir(parents=True)
         self._in = self._topics.create(partitions=next(self._partitions))
         # Windows have the time of their trades, which are too old for what a topic keeps.
-        self._out = self._topics.create(partitions=3, retention_ms=-1)
+        self._out = self._topics.create(partitions=3)
         given = (Record(line, key=symbol.encode()) for symbol, line in trades(records, seed))
         self._topics.produce(self._in, given)
 
@@ -244,7 +244,7 @@ class Shared(Kafka):
         folder.mkdir(parents=True)
         partitions = next(self._partitions)
         self._in = self._topics.create(partitions=partitions)
-        self._out = self._topics.create(partitions=3, retention_ms=-1)
+        self._out = self._topics.create(partitions=3)
         symbols, lines = zip(*trades(records, seed), strict=True)
         if case.exchange == "none":
             chosen = murmur2_partitions(pa.array(symbols, pa.binary()), partitions).tolist()

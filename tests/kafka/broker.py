@@ -301,6 +301,8 @@ class Broker:
             "broker.session.timeout.ms": 3000,
             "transaction.abort.timed.out.transaction.cleanup.interval.ms": 500,
             "log.cleaner.backoff.ms": 500,
+            # Tests write records of any year, which a broker would delete as soon as it looks.
+            "log.retention.ms": -1,
             "controlled.shutdown.enable": "false",
             # Small enough for a small heap.
             "log.cleaner.dedupe.buffer.size": 16 << 20,

@@ -66,9 +66,13 @@ class Topics:
         return f"{name}-{self._run}-{next(self._numbers)}"
 
     def create(self, partitions: int = 1, name: str = "topic", **config: object) -> str:
-        """Make a topic; its name, which begins with `name`. `config` in Kafka's names, `_` for `.`."""
+        """Make a topic; its name, which begins with `name`. `config` in Kafka's names, `_` for `.`.
+
+        It keeps records of any age, unless `config` says otherwise.
+        """
         topic = self.unused(name)
-        settings = {key.replace("_", "."): str(value) for key, value in config.items()}
+        settings = {"retention.ms": "-1"}
+        settings |= {key.replace("_", "."): str(value) for key, value in config.items()}
         new = NewTopic(topic, num_partitions=partitions, replication_factor=1, config=settings)
         self.admin.create_topics([new])[topic].result(SECONDS)
         self._made.append(topic)
