@@ -6,10 +6,12 @@ import asyncio
 import inspect
 import itertools
 import struct
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
+from velostream.connectors.kafka import fetching
 from velostream.connectors.kafka.connection import ResponseBytes, ResponseReader
 from velostream.connectors.kafka.fetching import (
     BatchConsumer,
@@ -81,6 +84,7 @@ def test_a_method_of_aiokafka_still_looks_up_what_is_replaced(
         (Fetcher, "_create_fetch_waiter"),
         (Fetcher, "error_future"),
         (Fetcher, "fetched_records"),
+        (Fetcher, "_proc_fetch_request"),
         (AIOKafkaClient, "force_metadata_update"),
         (TopicPartitionState, "position"),
         (TopicPartitionState, "has_valid_position"),
@@ -149,6 +153,48 @@ def test_a_fetch_of_what_lies_before_the_offset_does_not_move_back() -> None:
     records = PartitionBatches(PARTITION, FetchedBytes(batch(10, 3)), None, 50, None, None, True, 0)
     assert [fetched.next_offset for fetched in records] == [50]
     assert records.next_fetch_offset == 50
+
+
+class Paced(BatchFetcher):
+    """Fetches so many records each time, and notes when."""
+
+    def __init__(self, *records: int) -> None:
+        self.coming = list(records)
+        self.asked: list[float] = []
+        self._due: dict[Any, float] = {}
+        self._records: dict[Any, Any] = {}
+
+    async def _fetch_now(self, assignment: Any, node: Any, request: Any) -> bool:
+        self.asked.append(time.monotonic())
+        self._records.clear()
+        records = self.coming.pop(0)
+        if records:
+            found = PartitionBatches(PARTITION, FetchedBytes(batch(0, records)), None, 0, None, None, True, 0)
+            self._records[PARTITION] = fetcher.FetchResult(
+                PARTITION, assignment=assignment, partition_records=found, backoff=0
+            )
+        return bool(records)
+
+
+@pytest.mark.parametrize(
+    ("records", "waits"),
+    [((1, 1, 1), (True, True)), ((10_000, 1, 1), (False, True)), ((0, 1, 0, 1), (False, True, False))],
+    ids=["trickle", "load", "silence"],
+)
+def test_after_a_small_fetch_and_no_other_the_next_one_waits_for_more(
+    records: tuple[int, ...], waits: tuple[bool, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "GATHER_SECONDS", 0.2)
+    request = SimpleNamespace(topics=[(PARTITION.topic, [(PARTITION.partition, 0, 1)])])
+
+    async def fetch() -> list[float]:
+        paced = Paced(*records)
+        for _ in records:
+            await paced._proc_fetch_request(None, 0, request)
+        return paced.asked
+
+    asked = asyncio.run(fetch())
+    assert tuple(b - a > 0.15 for a, b in itertools.pairwise(asked)) == waits
 
 
 # --- connections ----------------------------------------------------------------------------------------

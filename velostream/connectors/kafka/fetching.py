@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.fetcher import Fetcher, FetchResult
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -33,6 +33,11 @@ _PREFIX_BYTES = 12
 _LENGTH = struct.Struct(">i")
 _LENGTH_OFFSET = 8
 _FORMAT = 2
+
+# A fetch that gave less is followed by the next one so much later. Brokers answer with the first new record:
+# at 10,000 records/s, written one by one, that would be hundreds of blocks a second of a few records each.
+TRICKLE_BYTES = 64 << 10
+GATHER_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,11 @@ class PartitionBatches:
             [(producer, first) for producer, first in aborted or ()],
         )
 
+    @property
+    def size(self) -> int:
+        """Bytes that are not read yet."""
+        return 0 if self._fetched is None else self._fetched.size
+
     def __iter__(self) -> PartitionBatches:
         return self
 
@@ -114,11 +124,35 @@ class PartitionBatches:
 
 
 class BatchFetcher(Fetcher):  # type: ignore[misc]
-    """Keeps what it has fetched as `Fetched`."""
+    """Keeps what it has fetched as `Fetched`, and lets a trickle gather at the broker."""
 
-    _proc_fetch_request = rebound(
+    _fetch_now = rebound(
         Fetcher._proc_fetch_request, MemoryRecords=FetchedBytes, PartitionRecords=PartitionBatches
     )
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        # By node: when it may be asked again (time.monotonic).
+        self._due: dict[Any, float] = {}
+
+    async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> bool:
+        pause = self._due.get(node_id, 0.0) - time.monotonic()
+        if pause > 0:
+            await asyncio.sleep(pause)
+        fetched = bool(await self._fetch_now(assignment, node_id, request))
+        trickles = fetched and self._fetched_bytes(request) < TRICKLE_BYTES
+        self._due[node_id] = time.monotonic() + GATHER_SECONDS if trickles else 0.0
+        return fetched
+
+    def _fetched_bytes(self, request: Any) -> int:
+        """What the fetch gave for the partitions it asked for."""
+        size = 0
+        for topic, partitions in request.topics:
+            for partition, *_ in partitions:
+                found = self._records.get(TopicPartition(topic, partition))
+                if isinstance(found, FetchResult) and found._partition_records is not None:
+                    size += found._partition_records.size
+        return size
 
     async def close(self) -> None:
         """aiokafka's own gives up, and leaves connections open, at a request that waits to be tried again."""
