@@ -147,8 +147,10 @@ def compare(
     runs: int | None = None,
     targets: Sequence[Target] = (),
     figures: Sequence[Figure] = (RATE,),
+    warm_ups: int = 1,
 ) -> list[Outcome]:
-    """Run all contenders in turn, `runs` times, the first of them the base of the ratios.
+    """Run all contenders in turn, `runs` times behind `warm_ups` that do not count, the first of them the
+    base of the ratios.
 
     `check` compares a contender's result with the base's and raises SystemExit when they differ; it runs
     before any figure counts. Where no rows are made there is nothing to check.
@@ -161,19 +163,21 @@ def compare(
     console = Console() if sys.stdout.isatty() else Console(width=130)
     base = contenders[0]
     taken: dict[str, list[dict[str, float]]] = {contender.name: [] for contender in contenders}
-    for number in range(wanted + 1):
+    for number in range(1 - warm_ups, wanted + 1):
         for contender in contenders:
-            what = f"warm-up, results compared: {contender.name}"
-            if number:
+            what = f"warm-up: {contender.name}"
+            if number == 0:
+                what = f"warm-up, results compared: {contender.name}"
+            elif number > 0:
                 what = f"run {number} of {wanted}: {contender.name}"
             with console.status(f"{scenario}: {what}"):
                 given = contender.records(records)
-                if not number and given != records:
+                if number == 0 and given != records:
                     run_once(scenario, base, base.records(given))
                 run = run_once(scenario, contender, given)
-                if not number:  # the file is in the page cache now
+                if number == 0:  # the file is in the page cache now
                     check(contender)
-            if number:
+            if number > 0:
                 taken[contender.name].append(run)
             shown = ", ".join(f"{figure.text(run[figure.key])} {figure.title}" for figure in figures)
             console.print(f"[dim]{scenario}: {what}: {shown}[/dim]", highlight=False)

@@ -27,6 +27,9 @@ ADDRESS = "VELOSTREAM_BENCH_KAFKA"
 # As brokers have by default.
 HEAP = "1g"
 PATIENCE_SECONDS = 60.0
+# Rounds of runs of half a second before those that count: a broker that has just started interprets what it
+# will have compiled after a minute or two of work, the code of transactions last.
+WARM_UPS = 10
 # Records that go to one partition in a row when a topic is filled.
 STRETCH = 1000
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.data import trades
 from benchmarks.filter_project import QUERY, run_duckdb, run_velostream, same_rows
 from benchmarks.harness import Contender, Target, compare, entry
-from benchmarks.kafka import broker, fill, make_topic, produce, read_committed, run_job, text_of
+from benchmarks.kafka import WARM_UPS, broker, fill, make_topic, produce, read_committed, run_job, text_of
 from benchmarks.tumble import COLUMNS, result_path
 
 SCENARIO = "kafka_filter"
@@ -49,7 +49,7 @@ def main(records: int) -> None:
     run_velostream(path, _payload(records), "v1")
     with broker():
         fill(make_topic(INPUT, PARTITIONS), path, records, PARTITIONS)
-        compare(SCENARIO, TITLE, records, CONTENDERS, check, targets=TARGETS)
+        compare(SCENARIO, TITLE, records, CONTENDERS, check, targets=TARGETS, warm_ups=WARM_UPS)
 
 
 def _payload(records: int) -> Path:

@@ -45,13 +45,17 @@ TARGETS = tuple(
 INPUT, OUTPUT = "kafka_latency-input", "kafka_latency-output"
 GROUP = 10
 GROUP_SECONDS = 0.001
+# Rounds that do not count: see `benchmarks.kafka.WARM_UPS`; each is a minute or more of work for the broker.
+WARM_UPS = 2
 # No symbol of the records that count.
 FIRST = "FIRST"
 
 
 def main(records: int) -> None:
     with broker():
-        compare("kafka_latency", TITLE, records, CONTENDERS, targets=TARGETS, figures=FIGURES)
+        compare(
+            "kafka_latency", TITLE, records, CONTENDERS, targets=TARGETS, figures=FIGURES, warm_ups=WARM_UPS
+        )
 
 
 def run(argument: str, records: int) -> dict[str, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from benchmarks.data import trades
 from benchmarks.harness import Contender, Target, compare, entry
-from benchmarks.kafka import broker, consume, fill, make_topic, read_committed, run_job, text_of
+from benchmarks.kafka import WARM_UPS, broker, consume, fill, make_topic, read_committed, run_job, text_of
 from benchmarks.tumble import COLUMNS, QUERY, result_path, same_rows
 
 SCENARIO = "kafka_tumble"
@@ -47,7 +47,7 @@ def main(records: int) -> None:
     duckdb.run(path, base, threads=1)
     with broker():
         fill(make_topic(INPUT, PARTITIONS), path, records, PARTITIONS)
-        compare(SCENARIO, TITLE, records, CONTENDERS, check, targets=TARGETS)
+        compare(SCENARIO, TITLE, records, CONTENDERS, check, targets=TARGETS, warm_ups=WARM_UPS)
 
 
 def _output(argument: str) -> str:
