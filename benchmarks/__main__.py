@@ -32,7 +32,7 @@ SCENARIOS = {
     "python_share": 10_000_000,
     "kafka_tumble": 3_000_000,
     "kafka_filter": 3_000_000,
-    "kafka_latency": 200_000,
+    "kafka_latency": 100_000,
     "restart": 1_000_000,
     "commits": 26_000_000,
     "kafka_workers": 1_000_000,

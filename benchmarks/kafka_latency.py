@@ -184,4 +184,4 @@ def _wait_for_job(consumer: Consumer, job: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    entry(run, main, 200_000)
+    entry(run, main, 100_000)

@@ -41,7 +41,7 @@ STOP = Figure("stop", "s to exit", 2)
 # Appended after the kill, of as many keys.
 AGAIN = 100
 # Input of a job that is stopped before its end.
-LOAD = 10_000_000
+LOAD = 30_000_000
 LOAD_TOPIC = "restart-load"
 STATE = FOLDER / "state" / "restart"
 
