@@ -77,7 +77,7 @@ def test_saving_imports_no_pandas() -> None:
     program = (
         "import sys\n"
         "from velostream.connectors.kafka.state_topic import StateTopic\n"
-        "[(partition, data, records, _)] = StateTopic('state', None)._batch('name/0', b'content')\n"
+        "[(partition, data, records, _)] = StateTopic('state', None)._batch([('name/0', b'content')])\n"
         "assert (partition, records) == (0, 1) and b'name/0' in data and b'content' in data\n"
         "assert 'pandas' not in sys.modules"
     )

@@ -209,8 +209,8 @@ class ExchangeWriter(SinkWriter):
         self.epoch += 1
 
     def prepare(self, token: Any) -> None:
-        """See the base class: what was written is acknowledged."""
-        self._producer.flush()
+        """See the base class: the transaction's commit waits until what was written is acknowledged."""
+        self._producer.check()
 
     def close(self, complete: bool) -> None:
         """See the base class. The producer is the transaction's, which takes back what is not committed."""

@@ -329,8 +329,12 @@ class KafkaSinkWriter(SinkWriter):
             self.epoch += 1
 
     def prepare(self, token: Any) -> None:
-        """See the base class: what was written is acknowledged."""
-        self._producer.flush()
+        """See the base class: what was written is acknowledged; in a transaction its commit waits for that,
+        the state's way to the broker goes beside."""
+        if self._in_transaction:
+            self._producer.check()
+        else:
+            self._producer.flush()
 
     def hurry(self, seconds: float) -> None:
         """See the base class."""

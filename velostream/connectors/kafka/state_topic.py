@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +29,9 @@ PART_BYTES = 512 << 10
 WINDOW_BYTES = 16 << 20
 # How often a person is told how far reading has come.
 TOLD_SECONDS = 2.0
+
+# Its key, and its value: None for a tombstone.
+Message = tuple[str, bytes | None]
 
 logger = logging.getLogger("velostream.kafka")
 
@@ -59,17 +62,15 @@ class StateTopic:
     ) -> None:
         """Send the files, and tombstones for those that are gone (by their sizes), in the transaction."""
         sent = 0
-        for key, part in self._messages(written, gone):
-            for _, data, records, _ in self._batch(key, part):
+        for messages in _gathered(self._messages(written, gone)):
+            for _, data, records, _ in self._batch(messages):
                 producer.offer(self._name, self._partition, data, records, producer.epoch)
                 sent += len(data)
             if sent > WINDOW_BYTES:
                 producer.flush()
                 sent = 0
 
-    def _messages(
-        self, written: Mapping[str, bytes], gone: Mapping[str, int]
-    ) -> Iterator[tuple[str, bytes | None]]:
+    def _messages(self, written: Mapping[str, bytes], gone: Mapping[str, int]) -> Iterator[Message]:
         for name, data in written.items():
             for number, start in enumerate(range(0, max(1, len(data)), PART_BYTES)):
                 yield f"{name}/{number}", data[start : start + PART_BYTES]
@@ -77,17 +78,18 @@ class StateTopic:
             for number in range(-(-max(1, size) // PART_BYTES)):
                 yield f"{name}/{number}", None
 
-    def _batch(self, key: str, part: bytes | None) -> list[tuple[int, bytearray, int, int]]:
-        data, name = part or b"", key.encode()
+    def _batch(self, messages: Sequence[Message]) -> list[tuple[int, bytearray, int, int]]:
+        count = len(messages)
+        keys, values = zip(*((key.encode(), part or b"") for key, part in messages), strict=True)
         # `pa.array` would import pandas where that is installed, which takes longer than all else here.
-        ends = pa.py_buffer(np.array([0, len(name)], dtype=np.int32))
+        ends = pa.py_buffer(np.cumsum([0, *map(len, keys)], dtype=np.int32))
         return BatchWriter(2 * PART_BYTES).build(
-            data + b"\n",
-            np.array([len(data)], dtype=np.int64),
-            pa.Array.from_buffers(pa.binary(), 1, [None, ends, pa.py_buffer(name)]),
-            np.zeros(1, dtype=np.int32),
-            np.array([time.time_ns() // 1_000_000], dtype=np.int64),
-            nulls=np.array([part is None]),
+            b"\n".join([*values, b""]),
+            np.cumsum([len(value) + 1 for value in values], dtype=np.int64) - 1,
+            pa.Array.from_buffers(pa.binary(), count, [None, ends, pa.py_buffer(b"".join(keys))]),
+            np.zeros(count, dtype=np.int32),
+            np.full(count, time.time_ns() // 1_000_000, dtype=np.int64),
+            nulls=np.array([part is None for _, part in messages]),
         )
 
     def load(self) -> Iterator[tuple[str, bytes]]:
@@ -135,3 +137,19 @@ class StateTopic:
         finally:
             await consumer.stop()
         return parts
+
+
+def _gathered(messages: Iterable[Message]) -> Iterator[list[Message]]:
+    """Those that go into one record batch: batches of a partition leave one after the other, each when the
+    one before is acknowledged."""
+    gathered: list[Message] = []
+    room = PART_BYTES
+    for key, part in messages:
+        size = len(key) + len(part or b"")
+        if gathered and size > room:
+            yield gathered
+            gathered, room = [], PART_BYTES
+        gathered.append((key, part))
+        room -= size
+    if gathered:
+        yield gathered
