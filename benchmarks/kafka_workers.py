@@ -129,9 +129,10 @@ def handover(keys: int, tasks: int) -> dict[str, float]:
     output = make_topic(f"{SCENARIO}-totals", 1)
     consumer = Consumer(client({"group.id": "benchmarks", "isolation.level": "read_committed"}))
     consumer.assign([TopicPartition(output, 0, OFFSET_BEGINNING)])
-    config = _config(f"{SCENARIO}-{keys}-{tasks}", TOTALS, {"numbers": source}, output, tasks)
-    stays = _start(config)
-    leaves = _start({**config, "state": {**config["state"], "start": "resume"}})
+    # Of an earlier run's name that run's state would be gone on with by who joins first.
+    config = _config(f"{SCENARIO}-{keys}-{tasks}-{os.getpid()}", TOTALS, {"numbers": source}, output, tasks)
+    config["state"]["start"] = "resume"
+    stays, leaves = _start(config), _start(config)
     try:
         _wait_for_members(config["name"], 2)
         _fill_by(topic, path, "key", 0, keys)
