@@ -218,6 +218,23 @@ def test_batches_of_the_next_epoch_wait_for_its_transaction(kafka_address: str, 
     producer.close()
 
 
+def test_a_topic_that_came_to_be_later_does_not_make_the_producer_forget_another(
+    kafka_address: str, topics: Topics
+) -> None:
+    """aiokafka looks at all topics at first, and once a topic was added only at those that were."""
+    known = topics.create()
+    producer = transactional(kafka_address, topics.unused("txn"))
+    made = topics.create()
+    producer.begin()
+    producer.send(known, 0, record_batch(b"a"), 1, epoch=1)
+    producer.send(made, 0, record_batch(b"b"), 1, epoch=1)
+    producer.hurry(3)
+    producer.commit()
+    producer.close()
+
+    assert [record.value for record in (*topics.consume(known, 1), *topics.consume(made, 1))] == [b"a", b"b"]
+
+
 def test_an_empty_transaction_commits(kafka_address: str, topics: Topics) -> None:
     producer = transactional(kafka_address, topics.unused("txn"))
 

@@ -290,6 +290,9 @@ class PrebuiltProducer(AIOKafkaProducer):  # type: ignore[misc]
 
     async def send_prebuilt(self, topic: str, partition: int, batch: PrebuiltBatch) -> Any:
         """Hand a batch over when the one before it is on its way; a future of its acknowledgement."""
+        # aiokafka's first look is at all topics, and the next ones only at those that were added: it adds one
+        # that it does not know, and forgets those that it knew.
+        self.client.add_topic(topic)
         return await self.send_batch(batch, topic, partition=partition)
 
     async def send_offsets(
