@@ -27,12 +27,23 @@ SCENARIO = "kafka_workers"
 PARTITIONS = 8
 RUNS = 3
 EXCHANGES = ("none", "topic")
-CONTENDERS = tuple(
-    Contender(f"{workers} workers, {tasks} tasks, exchange {exchange}", f"load/{workers}/{tasks}/{exchange}")
-    for exchange in EXCHANGES
-    for workers in (1, 2, 3)
-    for tasks in (1, 2, 4, 8)
-    if tasks > 1 or (workers == 1 and exchange == "none")
+INTERVAL = "200ms"
+CONTENDERS = (
+    *(
+        Contender(
+            f"{workers} workers, {tasks} tasks, exchange {exchange}", f"load/{workers}/{tasks}/{exchange}"
+        )
+        for exchange in EXCHANGES
+        for workers in (1, 2, 3)
+        for tasks in (1, 2, 4, 8)
+        if tasks > 1 or (workers == 1 and exchange == "none")
+    ),
+    # What tells a commit from the task that it is of.
+    *(
+        Contender(f"1 worker, {tasks} tasks, commits every {interval}", f"load/1/{tasks}/none/{interval}")
+        for tasks in (2, 8)
+        for interval in ("20ms", "2s")
+    ),
 )
 HANDOVERS = tuple(
     Contender(f"{keys:,} keys, {tasks} tasks", f"handover/{keys}/{tasks}", needs="confluent_kafka")
@@ -75,11 +86,13 @@ def main(records: int) -> None:
 def run(argument: str, records: int) -> dict[str, float]:
     what, first, second, *rest = argument.split("/")
     if what == "load":
-        return load(argument, int(first), int(second), rest[0], records)
+        return load(argument, int(first), int(second), records, *rest)
     return handover(int(first), int(second))
 
 
-def load(argument: str, workers: int, tasks: int, exchange: str, records: int) -> dict[str, float]:
+def load(
+    argument: str, workers: int, tasks: int, records: int, exchange: str, interval: str = INTERVAL
+) -> dict[str, float]:
     """Seconds from the first block read to the last row written over all workers, and what they took."""
     source = {
         "topic": f"{SCENARIO}-{exchange}",
@@ -92,6 +105,7 @@ def load(argument: str, workers: int, tasks: int, exchange: str, records: int) -
     output = make_topic(_topic(argument), PARTITIONS)
     name = f"{SCENARIO}-{argument.replace('/', '-')}"
     config = _config(name, QUERY, {"trades": source}, output, tasks)
+    config["delivery"]["interval"] = interval
     begun_at, before = time.time(), broker_cpu()
     running = [_start(config) for _ in range(workers)]
     reports, spent = [], 0.0
@@ -198,7 +212,7 @@ def _config(name: str, sql: str, sources: dict[str, Any], output: str, tasks: in
         "sources": {key: {**at, "start": "earliest", **source} for key, source in sources.items()},
         "sinks": {"result": {**at, "topic": output}},
         "processor": {"version": "v1", "tasks": tasks},
-        "delivery": {"guarantee": "exactly_once", "interval": "200ms"},
+        "delivery": {"guarantee": "exactly_once", "interval": INTERVAL},
         "state": {"path": str(FOLDER / "state" / name), "start": "reset"},
     }
 

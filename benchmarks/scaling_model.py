@@ -2,9 +2,9 @@
 
     python -m benchmarks.scaling_model RESULTS.json [--docs] [--plot scaling.png]
 
-CPU seconds of all workers of a run = start x workers + record x records + exchange x exchanged rows +
-commit x commits of all tasks; the broker's likewise, without a start. A handover takes a time and seconds per
-key of state. Fitted by least squares to the medians.
+CPU seconds of all workers of a run = start x workers + task x tasks + record x records + exchange x exchanged
+rows + commit x commits of all tasks; the broker's likewise, without a start. A handover takes a time and
+seconds per key of state. Fitted by least squares to the medians.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ CORES, BROKERS, BROKER_CORES, TASKS_PER_WORKER, INTERVAL_SECONDS = 4, 3, 8, 4, 0
 
 @dataclass(frozen=True)
 class Costs:
-    """CPU seconds, each of one: a process, a record, an exchanged row, a commit of a task. `residual` is the
-    root mean square of what the fit leaves, as a share of the mean measured."""
+    """CPU seconds, each of one: a process, a task's start and end, a record, an exchanged row, a commit of a
+    task. `residual` is the root mean square of what the fit leaves, as a share of the mean measured."""
 
     start: float
+    task: float
     record: float
     exchange: float
     commit: float
@@ -76,7 +77,8 @@ def _per_record(costs: Costs, exchange: bool) -> float:
 
 
 def fit(runs: Sequence[Mapping[str, float]], handovers: Sequence[Mapping[str, float]] = ()) -> Model:
-    """`runs` have workers, records, exchanged, commits and both CPU figures; `handovers` keys and handover.
+    """`runs` have workers, tasks, records, exchanged, commits and both CPU figures; `handovers` keys and
+    handover.
 
     Raises ValueError when there are fewer runs than costs.
     """
@@ -85,11 +87,9 @@ def fit(runs: Sequence[Mapping[str, float]], handovers: Sequence[Mapping[str, fl
         keys = np.array([run["keys"] for run in handovers])
         fitted = np.polynomial.Polynomial.fit(keys, [run["handover"] for run in handovers], 1).convert().coef
         slope = float(fitted[0]), float(fitted[1])
-    inputs = ("records", "exchanged", "commits")
-    start, record, exchange, commit, residual = _least_squares(runs, ("workers", *inputs), "worker_cpu")
-    worker = Costs(start, record, exchange, commit, residual)
-    record, exchange, commit, residual = _least_squares(runs, inputs, "broker_cpu")
-    return Model(worker, Costs(0.0, record, exchange, commit, residual), slope)
+    inputs = ("tasks", "records", "exchanged", "commits")
+    worker = Costs(*_least_squares(runs, ("workers", *inputs), "worker_cpu"))
+    return Model(worker, Costs(0.0, *_least_squares(runs, inputs, "broker_cpu")), slope)
 
 
 def _least_squares(runs: Sequence[Mapping[str, float]], inputs: Sequence[str], output: str) -> list[float]:
@@ -124,12 +124,12 @@ def medians(saved: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, float]],
 
 def report(model: Model) -> str:
     """The costs and the predictions, as Markdown."""
-    lines = ["| CPU | process, s | record, µs | exchanged row, µs | commit of a task, ms | residual |"]
-    lines.append("|---|---|---|---|---|---|")
+    lines = ["| CPU | process, s | task, s | record, µs | exchanged row, µs | commit, ms | residual |"]
+    lines.append("|---|---|---|---|---|---|---|")
     for name, costs in (("workers", model.worker), ("broker", model.broker)):
         lines.append(
-            f"| {name} | {costs.start:.2f} | {costs.record * 1e6:.2f} | {costs.exchange * 1e6:.2f} "
-            f"| {costs.commit * 1e3:.2f} | {costs.residual:.0%} |"
+            f"| {name} | {costs.start:.2f} | {costs.task:.2f} | {costs.record * 1e6:.2f} "
+            f"| {costs.exchange * 1e6:.2f} | {costs.commit * 1e3:.2f} | {costs.residual:.0%} |"
         )
     if model.handover is not None:
         still, per_key = model.handover

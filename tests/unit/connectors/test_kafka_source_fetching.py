@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition, conn
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, conn
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer import fetcher
@@ -26,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
-from velostream.connectors.kafka import fetching
+from velostream.connectors.kafka import fetching, pacing
 from velostream.connectors.kafka.connection import ResponseBytes, ResponseReader
 from velostream.connectors.kafka.fetching import (
     BatchConsumer,
@@ -35,6 +35,8 @@ from velostream.connectors.kafka.fetching import (
     PartitionBatches,
     WatchedClient,
 )
+from velostream.connectors.kafka.pacing import PacedClient
+from velostream.connectors.kafka.prebuilt import PrebuiltProducer
 
 ROOT = Path(__file__).parents[3]
 PARTITION = TopicPartition("trades", 0)
@@ -62,6 +64,7 @@ def batch(base_offset: int, records: int) -> bytes:
     [
         (Fetcher._proc_fetch_request, ("MemoryRecords", "PartitionRecords")),
         (AIOKafkaConsumer.__init__, ("AIOKafkaClient",)),
+        (AIOKafkaProducer.__init__, ("AIOKafkaClient",)),
         (AIOKafkaConsumer.start, ("Fetcher",)),
         (AIOKafkaClient._metadata_update, ("MetadataRequest",)),
         (AIOKafkaClient.bootstrap, ("create_conn",)),
@@ -195,6 +198,43 @@ def test_after_a_small_fetch_and_no_other_the_next_one_waits_for_more(
 
     asked = asyncio.run(fetch())
     assert tuple(b - a > 0.15 for a, b in itertools.pairwise(asked)) == waits
+
+
+@pytest.mark.parametrize("kind", [PacedClient, WatchedClient])
+def test_metadata_is_not_asked_for_again_at_once(
+    kind: type[PacedClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "METADATA_SECONDS", 0.1)
+    asked: list[float] = []
+
+    async def answer(client: Any, cluster: Any, topics: Any) -> bool:
+        asked.append(time.monotonic())
+        return True
+
+    monkeypatch.setattr(AIOKafkaClient, "_metadata_update", answer)
+    monkeypatch.setattr(WatchedClient, "_update_metadata", answer)
+
+    async def ask() -> None:
+        client = kind(bootstrap_servers="127.0.0.1:1")
+        for _ in range(3):
+            assert await client._metadata_update(client.cluster, [])
+        # Who has waited for as long does not wait again.
+        await asyncio.sleep(0.1)
+        await client._metadata_update(client.cluster, [])
+
+    begun = time.monotonic()
+    asyncio.run(ask())
+    first, *rest = (b - a for a, b in itertools.pairwise([begun, *asked]))
+    assert first < 0.1 and all(pause > 0.09 for pause in rest)
+
+
+def test_the_producer_asks_at_that_pace() -> None:
+    async def make() -> None:
+        producer = PrebuiltProducer(bootstrap_servers="127.0.0.1:1")
+        assert isinstance(producer.client, PacedClient)
+        await producer.stop()
+
+    asyncio.run(make())
 
 
 # --- connections ----------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from velostream.connectors.kafka.connection import create_connection, rebound
+from velostream.connectors.kafka.pacing import PacedClient
 
 # A record batch: base offset (8 bytes), length of what follows (4), leader epoch (4), format (1), checksum
 # (4), attributes (2), last offset less the base offset (4), …
@@ -168,7 +169,7 @@ class BatchFetcher(Fetcher):  # type: ignore[misc]
             self._notify(waiter)
 
 
-class WatchedClient(AIOKafkaClient):  # type: ignore[misc]
+class WatchedClient(PacedClient):
     """Knows since when no broker answers, and creates no topic by asking for it.
 
     `down_since` is of time.monotonic, None while brokers answer; `error` is what was met last.
@@ -185,6 +186,7 @@ class WatchedClient(AIOKafkaClient):  # type: ignore[misc]
     )
 
     async def _metadata_update(self, cluster_metadata: Any, topics: Any) -> bool:
+        await self.pace()
         updated = bool(await self._update_metadata(cluster_metadata, topics))
         self._note(None if updated else self.error or KafkaError("no broker gives metadata"))
         return updated

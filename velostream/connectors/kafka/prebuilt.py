@@ -43,6 +43,8 @@ from aiokafka.protocol.types import (
 )
 from aiokafka.structs import TopicPartition
 
+from velostream.connectors.kafka.connection import rebound
+from velostream.connectors.kafka.pacing import PacedClient
 from velostream.kernels import crc32c
 
 HEADER_BYTES = 61
@@ -273,8 +275,10 @@ class PrebuiltProducer(AIOKafkaProducer):  # type: ignore[misc]
     _txn_manager: Any
     _sender: Any
 
+    _init = rebound(AIOKafkaProducer.__init__, AIOKafkaClient=PacedClient)
+
     def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+        self._init(**arguments)
         transactions, plain = self._txn_manager, self._sender
         if transactions is not None:
             transactions = _Transactions(transactions.transactional_id, transactions.transaction_timeout_ms)
