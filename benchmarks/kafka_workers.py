@@ -28,23 +28,21 @@ PARTITIONS = 8
 RUNS = 3
 EXCHANGES = ("none", "topic")
 INTERVAL = "200ms"
-CONTENDERS = (
-    *(
-        Contender(
-            f"{workers} workers, {tasks} tasks, exchange {exchange}", f"load/{workers}/{tasks}/{exchange}"
-        )
-        for exchange in EXCHANGES
-        for workers in (1, 2, 3)
-        for tasks in (1, 2, 4, 8)
-        if tasks > 1 or (workers == 1 and exchange == "none")
-    ),
-    # What tells a commit from the task that it is of.
-    *(
-        Contender(f"1 worker, {tasks} tasks, commits every {interval}", f"load/1/{tasks}/none/{interval}")
-        for tasks in (2, 8)
-        for interval in ("20ms", "2s")
-    ),
+CONTENDERS = tuple(
+    Contender(f"{workers} workers, {tasks} tasks, exchange {exchange}", f"load/{workers}/{tasks}/{exchange}")
+    for exchange in EXCHANGES
+    for workers in (1, 2, 3)
+    for tasks in (1, 2, 4, 8)
+    if tasks > 1 or (workers == 1 and exchange == "none")
 )
+# What tells the cost of a commit from that of a task, and of a task at work from its start.
+PACED = tuple(
+    Contender(f"{tasks} tasks, commits every {interval}", f"pace/{tasks}/{interval}")
+    for tasks in (1, 4, 8)
+    for interval in ("100ms", "2s")
+)
+PACED_SECONDS = 6.0
+PACED_RATE = 2000
 HANDOVERS = tuple(
     Contender(f"{keys:,} keys, {tasks} tasks", f"handover/{keys}/{tasks}", needs="confluent_kafka")
     for keys, tasks in ((AGAIN, 2), (AGAIN, 4), (AGAIN, 8), (100_000, 2), (1_000_000, 2))
@@ -79,6 +77,9 @@ def main(records: int) -> None:
         figures = (RATE, WORKER_CPU, BROKER_CPU, COMMITS, START_UP)
         title = f"topic of {PARTITIONS} partitions to 60 s tumbling window per symbol, to a topic, by workers"
         compare(SCENARIO, title, records, CONTENDERS, check, runs, figures=figures)
+        title = f"{PACED_RATE:,} records/s for {PACED_SECONDS:g} s, by one worker"
+        paced = int(PACED_SECONDS * PACED_RATE)
+        compare(SCENARIO, title, paced, PACED, runs=runs, figures=(WORKER_CPU, BROKER_CPU, COMMITS))
         title = "one of two workers leaves: SIGTERM to the results of all tasks"
         compare(SCENARIO, title, records, HANDOVERS, runs=runs, figures=(HANDOVER,))
 
@@ -86,13 +87,13 @@ def main(records: int) -> None:
 def run(argument: str, records: int) -> dict[str, float]:
     what, first, second, *rest = argument.split("/")
     if what == "load":
-        return load(argument, int(first), int(second), records, *rest)
+        return load(argument, int(first), int(second), rest[0], records)
+    if what == "pace":
+        return pace(int(first), second, records)
     return handover(int(first), int(second))
 
 
-def load(
-    argument: str, workers: int, tasks: int, records: int, exchange: str, interval: str = INTERVAL
-) -> dict[str, float]:
+def load(argument: str, workers: int, tasks: int, exchange: str, records: int) -> dict[str, float]:
     """Seconds from the first block read to the last row written over all workers, and what they took."""
     source = {
         "topic": f"{SCENARIO}-{exchange}",
@@ -105,7 +106,6 @@ def load(
     output = make_topic(_topic(argument), PARTITIONS)
     name = f"{SCENARIO}-{argument.replace('/', '-')}"
     config = _config(name, QUERY, {"trades": source}, output, tasks)
-    config["delivery"]["interval"] = interval
     begun_at, before = time.time(), broker_cpu()
     running = [_start(config) for _ in range(workers)]
     reports, spent = [], 0.0
@@ -121,11 +121,49 @@ def load(
         "workers": workers,
         "tasks": tasks,
         "exchanged": records if exchange == "topic" else 0,
+        "task_seconds": sum(report["seconds"] for report in read) / len(read) * tasks,
         "reading_workers": len(read),
         WORKER_CPU.key: spent,
         BROKER_CPU.key: broker_cpu() - before,
         COMMITS.key: sum(report["commits"] for report in reports),
         START_UP.key: first - begun_at,
+    }
+
+
+def pace(tasks: int, interval: str, records: int) -> dict[str, float]:
+    """What one worker and the broker take for records that come evenly."""
+    topic, output = (
+        make_topic(f"{SCENARIO}-paced", PARTITIONS),
+        make_topic(f"{SCENARIO}-paced-out", PARTITIONS),
+    )
+    source = {"topic": topic, "schema": COLUMNS, "partitioned_by": ["symbol"]}
+    name = f"{SCENARIO}-pace-{tasks}-{interval}"
+    config = _config(name, QUERY + " EMIT CHANGES", {"trades": source}, output, tasks)
+    config["delivery"]["interval"] = interval
+    path = trades(records)
+    before = broker_cpu()
+    worker = _start(config)
+    try:
+        _wait_for_members(name, 1)
+        begun = time.monotonic()
+        slice_ = records // int(PACED_SECONDS * 10)
+        for first in range(0, records, slice_):
+            time.sleep(max(0.0, begun + first / PACED_RATE - time.monotonic()))
+            _fill_by(topic, path, "symbol", first, first + slice_)
+        worker.send_signal(signal.SIGTERM)
+        report, spent = _end(worker, "interrupted")
+    finally:
+        worker.kill()
+    return {
+        "seconds": report["seconds"],
+        "records": records,
+        "workers": 1,
+        "tasks": tasks,
+        "exchanged": 0,
+        "task_seconds": report["seconds"] * tasks,
+        WORKER_CPU.key: spent,
+        BROKER_CPU.key: broker_cpu() - before,
+        COMMITS.key: report["commits"],
     }
 
 
@@ -229,8 +267,8 @@ def _start(config: dict[str, Any]) -> subprocess.Popen[bytes]:
     return worker
 
 
-def _end(worker: subprocess.Popen[bytes]) -> tuple[dict[str, Any], float]:
-    """The report and the CPU seconds of a worker. Raises SystemExit when it does not complete."""
+def _end(worker: subprocess.Popen[bytes], state: str = "completed") -> tuple[dict[str, Any], float]:
+    """The report and the CPU seconds of a worker. Raises SystemExit when it does not end so."""
     assert worker.stdout is not None
     output = worker.stdout.read()
     _, status, usage = os.wait4(worker.pid, 0)
@@ -238,7 +276,7 @@ def _end(worker: subprocess.Popen[bytes]) -> tuple[dict[str, Any], float]:
     if worker.returncode:
         raise SystemExit(f"a worker ended with {worker.returncode}")
     report: dict[str, Any] = json.loads(output.splitlines()[-1])
-    if report["state"] != "completed":
+    if report["state"] != state:
         raise SystemExit(f"a worker is {report['state']}: {report['error']}")
     return report, usage.ru_utime + usage.ru_stime
 

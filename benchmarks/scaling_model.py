@@ -2,9 +2,9 @@
 
     python -m benchmarks.scaling_model RESULTS.json [--docs] [--plot scaling.png]
 
-CPU seconds of all workers of a run = start x workers + task x tasks + record x records + exchange x exchanged
-rows + commit x commits of all tasks; the broker's likewise, without a start. A handover takes a time and
-seconds per key of state. Fitted by least squares to the medians.
+CPU seconds of all workers of a run = start x workers + task x tasks + idle x seconds of all tasks + record x
+records + exchange x exchanged rows + commit x commits of all tasks; the broker's likewise, without a start. A
+handover takes a time and seconds per key of state. Fitted by least squares to the medians.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ CORES, BROKERS, BROKER_CORES, TASKS_PER_WORKER, INTERVAL_SECONDS = 4, 3, 8, 4, 0
 
 @dataclass(frozen=True)
 class Costs:
-    """CPU seconds, each of one: a process, a task's start and end, a record, an exchanged row, a commit of a
-    task. `residual` is the root mean square of what the fit leaves, as a share of the mean measured."""
+    """CPU seconds, each of one: a process, a task's start and end, a second of a task, a record, an exchanged
+    row, a commit of a task. `residual` is the root mean square of what the fit leaves, as a share of the mean
+    measured."""
 
     start: float
     task: float
+    idle: float
     record: float
     exchange: float
     commit: float
@@ -64,9 +66,9 @@ class Model:
         The worker with most tasks bounds them all; a task takes one core at most. Records are spread evenly.
         """
         held = ceil(tasks / workers)
-        left = min(cores, held) - held / interval * self.worker.commit
+        left = min(cores, held) - held * (self.worker.idle + self.worker.commit / interval)
         of_workers = max(0.0, left) / _per_record(self.worker, exchange) * tasks / held
-        left = broker_cores - tasks / interval * self.broker.commit
+        left = broker_cores - tasks * (self.broker.idle + self.broker.commit / interval)
         of_broker = max(0.0, left) / _per_record(self.broker, exchange)
         return min((of_workers, "workers"), (of_broker, "broker"))
 
@@ -77,8 +79,8 @@ def _per_record(costs: Costs, exchange: bool) -> float:
 
 
 def fit(runs: Sequence[Mapping[str, float]], handovers: Sequence[Mapping[str, float]] = ()) -> Model:
-    """`runs` have workers, tasks, records, exchanged, commits and both CPU figures; `handovers` keys and
-    handover.
+    """`runs` have workers, tasks, task_seconds, records, exchanged, commits and both CPU figures;
+    `handovers` keys and handover.
 
     Raises ValueError when there are fewer runs than costs.
     """
@@ -87,7 +89,7 @@ def fit(runs: Sequence[Mapping[str, float]], handovers: Sequence[Mapping[str, fl
         keys = np.array([run["keys"] for run in handovers])
         fitted = np.polynomial.Polynomial.fit(keys, [run["handover"] for run in handovers], 1).convert().coef
         slope = float(fitted[0]), float(fitted[1])
-    inputs = ("tasks", "records", "exchanged", "commits")
+    inputs = ("tasks", "task_seconds", "records", "exchanged", "commits")
     worker = Costs(*_least_squares(runs, ("workers", *inputs), "worker_cpu"))
     return Model(worker, Costs(0.0, *_least_squares(runs, inputs, "broker_cpu")), slope)
 
@@ -124,11 +126,15 @@ def medians(saved: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, float]],
 
 def report(model: Model) -> str:
     """The costs and the predictions, as Markdown."""
-    lines = ["| CPU | process, s | task, s | record, µs | exchanged row, µs | commit, ms | residual |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    lines = [
+        "| CPU | process, s | task, s | second of a task, ms | record, µs | exchanged row, µs | commit, ms "
+        "| residual |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for name, costs in (("workers", model.worker), ("broker", model.broker)):
         lines.append(
-            f"| {name} | {costs.start:.2f} | {costs.task:.2f} | {costs.record * 1e6:.2f} "
+            f"| {name} | {costs.start:.2f} | {costs.task:.2f} | {costs.idle * 1e3:.1f} "
+            f"| {costs.record * 1e6:.2f} "
             f"| {costs.exchange * 1e6:.2f} | {costs.commit * 1e3:.2f} | {costs.residual:.0%} |"
         )
     if model.handover is not None:
