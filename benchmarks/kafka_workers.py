@@ -146,10 +146,10 @@ def pace(tasks: int, interval: str, records: int) -> dict[str, float]:
     try:
         _wait_for_members(name, 1)
         begun = time.monotonic()
-        slice_ = records // int(PACED_SECONDS * 10)
-        for first in range(0, records, slice_):
+        step = records // int(PACED_SECONDS * 10)
+        for first in range(0, records, step):
             time.sleep(max(0.0, begun + first / PACED_RATE - time.monotonic()))
-            _fill_by(topic, path, "symbol", first, first + slice_)
+            _fill_by(topic, path, "symbol", first, first + step)
         worker.send_signal(signal.SIGTERM)
         report, spent = _end(worker, "interrupted")
     finally:
