@@ -321,7 +321,10 @@ class BatchProducer:
         if self._waits_long:
             # aiokafka looks at topics again when metadata.max.age.ms is over.
             self.client.client.force_metadata_update()
-        if oldest is not None and self._is_gone(oldest.topic):
+        if oldest is None:
+            # What was missing once is not missing since then.
+            self._missing.clear()
+        elif self._is_gone(oldest.topic):
             self._fail(
                 ConnectorError(
                     f"topic '{oldest.topic}' is not there any more at {self.settings.brokers}",
