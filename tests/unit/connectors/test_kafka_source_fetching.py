@@ -116,9 +116,7 @@ def test_aiokafka_itself_is_left_alone() -> None:
     assert Fetcher._proc_fetch_request.__globals__["PartitionRecords"] is fetcher.PartitionRecords
     assert BatchConsumer.start.__globals__["Fetcher"] is BatchFetcher
     assert AIOKafkaConsumer.start.__globals__["Fetcher"] is Fetcher
-    assert WatchedClient._update_metadata.__globals__["MetadataRequest"].keywords == {
-        "allow_auto_topic_creation": False
-    }
+    assert PacedClient._ask.__globals__["MetadataRequest"].keywords == {"allow_auto_topic_creation": False}
 
 
 def test_a_fetch_ends_behind_its_last_whole_batch() -> None:
@@ -211,8 +209,7 @@ def test_metadata_is_not_asked_for_again_at_once(
         asked.append(time.monotonic())
         return True
 
-    monkeypatch.setattr(AIOKafkaClient, "_metadata_update", answer)
-    monkeypatch.setattr(WatchedClient, "_update_metadata", answer)
+    monkeypatch.setattr(PacedClient, "_ask", answer)
 
     async def ask() -> None:
         client = kind(bootstrap_servers="127.0.0.1:1")

@@ -14,14 +14,12 @@ import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import Fetcher, FetchResult
 from aiokafka.errors import KafkaError
-from aiokafka.protocol.metadata import MetadataRequest
 
 from velostream.connectors.kafka.connection import create_connection, rebound
 from velostream.connectors.kafka.pacing import PacedClient
@@ -170,7 +168,7 @@ class BatchFetcher(Fetcher):  # type: ignore[misc]
 
 
 class WatchedClient(PacedClient):
-    """Knows since when no broker answers, and creates no topic by asking for it.
+    """Knows since when no broker answers.
 
     `down_since` is of time.monotonic, None while brokers answer; `error` is what was met last.
     """
@@ -180,14 +178,9 @@ class WatchedClient(PacedClient):
 
     bootstrap = rebound(AIOKafkaClient.bootstrap, create_conn=create_connection)
     _get_conn = rebound(AIOKafkaClient._get_conn, create_conn=create_connection)
-    _update_metadata = rebound(
-        AIOKafkaClient._metadata_update,
-        MetadataRequest=partial(MetadataRequest, allow_auto_topic_creation=False),
-    )
 
     async def _metadata_update(self, cluster_metadata: Any, topics: Any) -> bool:
-        await self.pace()
-        updated = bool(await self._update_metadata(cluster_metadata, topics))
+        updated = await super()._metadata_update(cluster_metadata, topics)
         self._note(None if updated else self.error or KafkaError("no broker gives metadata"))
         return updated
 

@@ -481,4 +481,15 @@ class TransactionalProducer(BatchProducer):
         except ConnectorError as error:
             # Who waits for room waits for a commit that does not come.
             self._fail(error)
-            raise
+            self.check()
+
+    def _fail(self, error: ConnectorError) -> None:
+        """As of the base class; the step that is under way then ends: it may wait for what will never be."""
+        first, step = self._error is None, self._limit
+        super()._fail(error)
+        if first and step is not None:
+            shared_loop().call_soon_threadsafe(self._cut, step)
+
+    def _cut(self, step: asyncio.Timeout) -> None:
+        if self._limit is step and not step.expired():
+            step.reschedule(asyncio.get_running_loop().time())
